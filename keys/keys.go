@@ -1,0 +1,93 @@
+// Package keys holds what mail is sealed to: the recipients' OpenPGP keys,
+// how they are read from what an administrator or a user hands in, and how a
+// Store answers which of them belong to an address.
+//
+// The words are those of the store's tables. An account is one mailbox owner
+// with choices of their own (enabled, method, cipher); it has any number of
+// keys; an address leads to one account or, once there are groups, to several.
+package keys
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"time"
+)
+
+// Method is the format in which mail is sealed.
+type Method string
+
+// The methods that an account may choose. The empty Method is no choice.
+const (
+	OpenPGP Method = "openpgp" // PGP/MIME, RFC 3156
+	SMIME   Method = "smime"   // S/MIME, RFC 8551
+)
+
+// Cipher is the symmetric cipher that the message itself is sealed with.
+type Cipher string
+
+// The ciphers that an account may choose.
+const (
+	AES256 Cipher = "aes256"
+	AES128 Cipher = "aes128"
+)
+
+// ErrStore is in the chain of every error that means "the store did not
+// answer", as opposed to "the store answered that there is no key". Whoever
+// meets it defers the message; nobody may take it for an absent key.
+var ErrStore = errors.New("key store did not answer")
+
+// Row is one row of a store's answer: one key of one account for one address
+// asked. Its fields are the columns of recipient_keys(text[]), which are
+// frozen: what comes later goes into Options.
+type Row struct {
+	Address string          // the address asked, byte for byte as it was asked
+	Account string          // the account it leads to, "" where nobody is enrolled under it
+	Enabled bool            // the account's own switch
+	Method  Method          // the account's choice, "" where it made none
+	Cipher  Cipher          // the account's choice, "" where it made none
+	Key     string          // one or more keys as they were enrolled, "" where the account has none
+	Options json.RawMessage // further choices, a JSON object or nil
+}
+
+// Store answers which keys belong to an address. It is all that the daemon
+// asks of a database.
+type Store interface {
+	// RecipientKeys asks for all addresses in one query. The answer holds at
+	// least one row for every address, with an empty Key where none is
+	// enrolled; its order means nothing. Addresses are matched without regard
+	// to the case of ASCII letters. An error wraps ErrStore.
+	RecipientKeys(ctx context.Context, addresses []string) ([]Row, error)
+	// Close gives back the store's connections.
+	Close()
+}
+
+// Enrolled is a key as its administrator sees it.
+type Enrolled struct {
+	ID      int64
+	Address string // the account's address
+	Key     string // as it was enrolled: armored, PEM, or base64 of a binary key
+	Added   time.Time
+	Enabled bool
+	Method  Method
+	Cipher  Cipher
+}
+
+// ErrNoSuchKey is returned where a key to be removed is not in the store.
+var ErrNoSuchKey = errors.New("no such key")
+
+// Registry is a store as the administrator's commands use it. It does not
+// look into keys: whoever adds one has parsed it.
+type Registry interface {
+	// AddKey enrols key for address, creates the account where there is none,
+	// and returns the key's number.
+	AddKey(ctx context.Context, address, key string) (id int64, err error)
+	// Keys lists the keys of the account at address, or every key where
+	// address is empty, ordered by address and number, without holding them
+	// all in memory.
+	Keys(ctx context.Context, address string) iter.Seq2[Enrolled, error]
+	// RemoveKey removes one key. The account and its choices stay. The error
+	// is ErrNoSuchKey where there is no key of that number.
+	RemoveKey(ctx context.Context, id int64) error
+}
