@@ -1,0 +1,123 @@
+package keys
+
+import (
+	"slices"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+)
+
+// State says what a key is good for at a moment.
+type State int
+
+// The states of a key, from the best to the worst.
+const (
+	Usable   State = iota // mail can be sealed to it
+	Expired               // its time is over; whoever holds the secret key can still read
+	Revoked               // its holder has withdrawn it
+	Unusable              // it has no part that mail can be sealed to
+)
+
+// String names the state in one word.
+func (s State) String() string {
+	switch s {
+	case Usable:
+		return "usable"
+	case Expired:
+		return "expired"
+	case Revoked:
+		return "revoked"
+	}
+	return "unusable"
+}
+
+// Key is one parsed and verified key. It is immutable and may be shared: all
+// signatures were checked when it was parsed.
+type Key struct {
+	Method      Method
+	Fingerprint string    // of the primary key, upper-case hexadecimal
+	UserIDs     []string  // those whose self-signature holds, sorted
+	Algorithm   string    // of the newest encryption key, as "RSA-3072" or "Curve25519"
+	Created     time.Time // the primary key's creation
+	Expires     time.Time // when the last encryption key ends; zero: never
+
+	withdrawn  bool // the primary key is revoked
+	encryption []encryptionKey
+	packets    []byte // the transferable public key, binary
+}
+
+// encryptionKey is a primary key or subkey that mail can be sealed to. Revoked
+// ones and those whose binding does not hold are left out by the parser.
+type encryptionKey struct {
+	public  *packet.PublicKey
+	expires time.Time // zero: never
+}
+
+// State says what the key is good for at the moment now.
+func (k *Key) State(now time.Time) State {
+	switch {
+	case k.withdrawn:
+		return Revoked
+	case len(k.encryption) == 0:
+		return Unusable
+	case len(k.valid(now)) == 0:
+		return Expired
+	}
+	return Usable
+}
+
+// OpenPGPKeys returns every encryption key that is valid at the moment now.
+// Where none is, it returns those that expired last, which their holder can
+// still read with. A revoked key has none.
+func (k *Key) OpenPGPKeys(now time.Time) []*packet.PublicKey {
+	if k.withdrawn {
+		return nil
+	}
+	use := k.valid(now)
+	if len(use) == 0 {
+		for _, e := range k.encryption {
+			if e.expires.Equal(k.Expires) {
+				use = append(use, e)
+			}
+		}
+	}
+	public := make([]*packet.PublicKey, len(use))
+	for i, e := range use {
+		public[i] = e.public
+	}
+	return public
+}
+
+// Armored returns the key as an armored block without its third parties'
+// signatures, which no sealing needs.
+func (k *Key) Armored() string { return armorBlock(k.packets) }
+
+func (k *Key) valid(now time.Time) []encryptionKey {
+	var valid []encryptionKey
+	for _, e := range k.encryption {
+		if e.expires.IsZero() || now.Before(e.expires) {
+			valid = append(valid, e)
+		}
+	}
+	return valid
+}
+
+// lastExpiry is the moment when the last of the encryption keys ends, zero
+// where one of them never does.
+func lastExpiry(encryption []encryptionKey) time.Time {
+	if len(encryption) == 0 {
+		return time.Time{}
+	}
+	last := slices.MaxFunc(encryption, func(a, b encryptionKey) int {
+		switch {
+		case a.expires.IsZero() && b.expires.IsZero():
+			return 0
+		case a.expires.IsZero():
+			return 1
+		case b.expires.IsZero():
+			return -1
+		}
+		return a.expires.Compare(b.expires)
+	})
+	return last.expires
+}

@@ -1,0 +1,139 @@
+package keys
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Recipient is what a store knows of one address. With no accounts, nobody
+// is enrolled under it.
+type Recipient struct {
+	Address  string // as it was asked
+	Accounts []*Account
+}
+
+// Account is one mailbox owner behind an address.
+type Account struct {
+	Address string
+	Enabled bool
+	Method  Method // "" where the owner chose none
+	Cipher  Cipher // AES256 where the owner chose none
+	Keys    []*Key
+	Unread  []error // why enrolled keys could not be read, one for each row
+}
+
+// Lookup asks the store for all addresses in one query and parses the keys it
+// answers with. The result has an entry for every address asked. An address
+// that the store says nothing of is a failed lookup, never an absent key: the
+// error wraps ErrStore. No error here names an address: the daemon logs them,
+// and it logs addresses only where the site wants them.
+func Lookup(ctx context.Context, store Store, addresses []string) (map[string]*Recipient, error) {
+	asked := make([]string, len(addresses))
+	for i, address := range addresses {
+		asked[i] = Canonical(address)
+	}
+	rows, err := store.RecipientKeys(ctx, asked)
+	if err != nil {
+		return nil, fmt.Errorf("looking recipients up: %w", err)
+	}
+	answered := make(map[string][]Row, len(asked))
+	for _, row := range rows {
+		answered[row.Address] = append(answered[row.Address], row)
+	}
+	found := make(map[string]*Recipient, len(addresses))
+	for i, address := range addresses {
+		rows := answered[asked[i]]
+		if len(rows) == 0 {
+			return nil, fmt.Errorf("looking recipients up: %w: its answer has no row for one of the addresses", ErrStore)
+		}
+		if found[address], err = newRecipient(address, rows); err != nil {
+			return nil, fmt.Errorf("looking recipients up: %w: %w", ErrStore, err)
+		}
+	}
+	return found, nil
+}
+
+func newRecipient(address string, rows []Row) (*Recipient, error) {
+	r := &Recipient{Address: address}
+	byAddress := make(map[string]*Account)
+	for _, row := range rows {
+		if row.Account == "" && row.Key == "" {
+			continue
+		}
+		if row.Account == "" { // a site's own function may leave it out; a key is never overlooked
+			row.Account = row.Address
+		}
+		account := byAddress[row.Account]
+		if account == nil {
+			var err error
+			if account, err = newAccount(row); err != nil {
+				return nil, err
+			}
+			byAddress[row.Account] = account
+			r.Accounts = append(r.Accounts, account)
+		}
+		account.read(row.Key)
+	}
+	return r, nil
+}
+
+// newAccount takes the account's choices from one of its rows. A choice that
+// nobody knows is an answer that cannot be acted upon.
+func newAccount(row Row) (*Account, error) {
+	account := &Account{Address: row.Account, Enabled: row.Enabled, Method: row.Method, Cipher: row.Cipher}
+	switch row.Cipher {
+	case AES256, AES128:
+	case "":
+		account.Cipher = AES256
+	default:
+		return nil, fmt.Errorf("an account's cipher %q is neither %s nor %s", row.Cipher, AES256, AES128)
+	}
+	switch row.Method {
+	case OpenPGP, SMIME, "":
+		return account, nil
+	}
+	return nil, fmt.Errorf("an account's method %q is neither %s nor %s", row.Method, OpenPGP, SMIME)
+}
+
+// read adds the keys of one row.
+func (a *Account) read(text string) {
+	if text == "" {
+		return
+	}
+	keys, err := Parse([]byte(text))
+	if err != nil {
+		a.Unread = append(a.Unread, fmt.Errorf("an enrolled key cannot be read: %w", err))
+	}
+	a.Keys = append(a.Keys, keys...)
+}
+
+// Enrolled says whether the account has a key at all, readable or not.
+func (a *Account) Enrolled() bool { return len(a.Keys)+len(a.Unread) > 0 }
+
+// State is the best state that one of the account's keys is in. An account
+// that has none, or none that can be read, is Unusable.
+func (a *Account) State(now time.Time) State {
+	best := Unusable
+	for _, key := range a.Keys {
+		best = min(best, key.State(now))
+	}
+	return best
+}
+
+// SealTo returns the keys that a message for the account is sealed to at the
+// moment now: all that are in the account's best state, so that an old key
+// stays out of use while a newer one is valid.
+func (a *Account) SealTo(now time.Time) []*Key {
+	best := a.State(now)
+	if best > Expired {
+		return nil
+	}
+	var use []*Key
+	for _, key := range a.Keys {
+		if key.State(now) == best {
+			use = append(use, key)
+		}
+	}
+	return use
+}

@@ -1,0 +1,150 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"sealmilter/testdata/bed"
+)
+
+// tables are those of PostfixAdmin that mail is routed by, with the columns
+// that matter and some that must stay out of reach.
+const tables = `
+	CREATE TABLE domain (domain varchar(255) PRIMARY KEY);
+	CREATE TABLE mailbox (username varchar(255) PRIMARY KEY, password varchar(255) NOT NULL DEFAULT 'hash',
+		name varchar(255) NOT NULL DEFAULT '', domain varchar(255) NOT NULL REFERENCES domain, active boolean NOT NULL DEFAULT true);
+	CREATE TABLE alias (address varchar(255) PRIMARY KEY, goto text NOT NULL,
+		domain varchar(255) NOT NULL REFERENCES domain, active boolean NOT NULL DEFAULT true);
+	CREATE TABLE alias_domain (alias_domain varchar(255) PRIMARY KEY REFERENCES domain,
+		target_domain varchar(255) NOT NULL REFERENCES domain, active boolean NOT NULL DEFAULT true);`
+
+// rows: every mailbox has an alias of its own, as PostfixAdmin makes it, but
+// for plain's.
+const rows = `
+	INSERT INTO domain VALUES ('example.org'), ('example.net'), ('old.example'), ('parked.example'), ('catch.example');
+	INSERT INTO mailbox (username, domain, active) SELECT n || '@example.org', 'example.org', n <> 'gone'
+		FROM unnest(ARRAY['ann', 'bob', 'carol', 'gone', 'both', 'plain', 'away', 'loner']) AS n;
+	INSERT INTO alias (address, goto, domain) SELECT username, username, domain FROM mailbox
+		WHERE username NOT IN ('plain@example.org', 'both@example.org', 'away@example.org');
+	INSERT INTO alias (address, goto, domain, active) VALUES
+		('both@example.org', E'both@example.org,\r\n both@elsewhere.example', 'example.org', true),
+		('away@example.org', 'Away@elsewhere.example', 'example.org', true),
+		('info@example.org', 'ann@example.org', 'example.org', true),
+		('team@example.org', 'ann@example.org,bob@example.org', 'example.org', true),
+		('desk@example.org', 'team@example.org, carol@example.org', 'example.org', true),
+		('out@example.org', 'ann@elsewhere.example', 'example.org', true),
+		('mixed@example.org', 'ann@example.org,ann@elsewhere.example', 'example.org', true),
+		('loop1@example.org', 'loop2@example.org', 'example.org', true),
+		('loop2@example.org', 'loop1@example.org', 'example.org', true),
+		('off@example.org', 'ann@example.org', 'example.org', false),
+		('empty@example.org', '', 'example.org', true),
+		('@catch.example', 'ann@example.org', 'catch.example', true),
+		('bob@catch.example', 'bob@example.org', 'catch.example', true),
+		('@parked.example', '@example.org', 'parked.example', true);
+	INSERT INTO alias_domain (alias_domain, target_domain, active) VALUES
+		('old.example', 'example.org', true), ('example.net', 'example.org', false);
+	INSERT INTO openpgp_key (username, key) VALUES ('ann@example.org', 'ANN 1'), ('ann@example.org', 'ANN 2'),
+		('bob@example.org', 'BOB'), ('gone@example.org', 'GONE'), ('both@example.org', 'BOTH'), ('plain@example.org', 'PLAIN'),
+		('away@example.org', 'AWAY');`
+
+// postfixadmin makes a database of a site with PostfixAdmin.
+func postfixadmin(t *testing.T, server *bed.Postgres) string {
+	t.Helper()
+	database := newDatabase(t, server)
+	server.SQL(t, database, tables)
+	for range 2 { // a second time changes nothing
+		server.SQL(t, database, contrib(t, "postfixadmin.sql")+contrib(t, "roles.sql"))
+	}
+	return database
+}
+
+func testPostfixadmin(t *testing.T, server *bed.Postgres) {
+	database := postfixadmin(t, server)
+	server.SQL(t, database, rows)
+	s := daemon(t, server, database)
+	for _, test := range []struct {
+		asked string
+		want  []string
+	}{
+		{"ann@example.org", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2"}},
+		{"Ann@Example.ORG", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2"}},
+		{"carol@example.org", []string{"carol@example.org|true|"}},
+		{"gone@example.org", []string{"gone@example.org|true|GONE"}},
+		{"plain@example.org", []string{"plain@example.org|true|PLAIN"}},
+		{"info@example.org", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2"}},
+		{"team@example.org", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2", "bob@example.org|true|BOB"}},
+		{"desk@example.org", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2", "bob@example.org|true|BOB", "carol@example.org|true|"}},
+		{"out@example.org", []string{"ann@elsewhere.example|true|"}},
+		{"mixed@example.org", []string{"ann@elsewhere.example|true|", "ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2"}},
+		{"both@example.org", []string{"both@elsewhere.example|true|", "both@example.org|true|BOTH"}},
+		{"away@example.org", []string{"away@elsewhere.example|true|"}}, // her mailbox gets nothing
+		{"off@example.org", []string{"|false|"}},
+		{"empty@example.org", []string{"|false|"}},
+		{"loop1@example.org", []string{"|false|"}},
+		{"nobody@example.org", []string{"|false|"}},
+		{"ann@elsewhere.example", []string{"|false|"}},
+		{"bob@old.example", []string{"bob@example.org|true|BOB"}},
+		{"team@old.example", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2", "bob@example.org|true|BOB"}},
+		{"bob@example.net", []string{"|false|"}},
+		{"bob@catch.example", []string{"bob@example.org|true|BOB"}},
+		{"anything@catch.example", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2"}},
+		{"bob@parked.example", []string{"bob@example.org|true|BOB"}},
+		{"", []string{"|false|"}},
+		{"ann", []string{"|false|"}},
+		{"@example.org", []string{"|false|"}},
+		{`o'brien"\%@example.org`, []string{"|false|"}},
+	} {
+		var want []string
+		for _, line := range test.want {
+			want = append(want, test.asked+"|"+line)
+		}
+		expect(t, ask(t, s, test.asked), want...)
+	}
+	expect(t, ask(t, s, "info@example.org", "bob@example.org", "info@example.org", "x@example.org", "INFO@example.org"),
+		"INFO@example.org|ann@example.org|true|ANN 1", "INFO@example.org|ann@example.org|true|ANN 2",
+		"bob@example.org|bob@example.org|true|BOB",
+		"info@example.org|ann@example.org|true|ANN 1", "info@example.org|ann@example.org|true|ANN 2",
+		"x@example.org||false|")
+	if warnings, err := s.Check(context.Background()); err != nil || len(warnings) != 0 {
+		t.Errorf("Check: %q, %v", warnings, err)
+	}
+	// A key goes with its mailbox, and follows it to another name.
+	server.SQL(t, database, `UPDATE mailbox SET username = 'robert@example.org' WHERE username = 'bob@example.org';
+		DELETE FROM alias WHERE address = 'bob@example.org'; DELETE FROM mailbox WHERE username = 'gone@example.org'`)
+	expect(t, ask(t, s, "robert@example.org", "bob@example.org", "gone@example.org"),
+		"bob@example.org||false|", "gone@example.org|gone@example.org|true|", "robert@example.org|robert@example.org|true|BOB")
+	confined(t, server, s, database)
+}
+
+// confined: the daemon's role reads none of the site's tables, and the owner
+// of the function no password.
+func confined(t *testing.T, server *bed.Postgres, s *Store, database string) {
+	t.Helper()
+	for _, statement := range []string{`SELECT username FROM public.mailbox`, `SELECT goto FROM public.alias`,
+		`SELECT key FROM public.openpgp_key`, `INSERT INTO public.openpgp_key (username, key) VALUES ('ann@example.org', 'FORGED')`} {
+		if _, err := s.pool.Exec(context.Background(), statement); err == nil || !strings.Contains(err.Error(), "SQLSTATE 42501") {
+			t.Errorf("the daemon's role was not refused: %s: %v", statement, err)
+		}
+	}
+	if may := server.SQL(t, database, `SELECT has_column_privilege('sealmilter_owner', 'public.mailbox', 'password', 'SELECT'),
+		has_table_privilege('sealmilter_owner', 'public.openpgp_key', 'INSERT, UPDATE, DELETE')`); may != "f|f" {
+		t.Errorf("the owner may read passwords or write keys: %s", may)
+	}
+	if owners := server.SQL(t, database, owners); owners != "sealmilter_owner" {
+		t.Errorf("the owners are %q", owners)
+	}
+}
+
+// testPostfixadminExplain: with some thousand mailboxes the function reads
+// the indexes of PostfixAdmin's own tables.
+func testPostfixadminExplain(t *testing.T, server *bed.Postgres) {
+	database := postfixadmin(t, server)
+	server.SQL(t, database, `INSERT INTO domain VALUES ('example.org');
+		INSERT INTO mailbox (username, domain) SELECT 'user' || i || '@example.org', 'example.org' FROM generate_series(1, 20000) AS i;
+		INSERT INTO alias (address, goto, domain) SELECT username, username, domain FROM mailbox;
+		INSERT INTO openpgp_key (username, key) SELECT username, repeat('x', 3000) FROM mailbox;
+		ANALYZE`)
+	plan := planOf(t, server, database)
+	indexScans(t, strings.ReplaceAll(plan, "Seq Scan on alias_domain", ""), "with statistics", "alias_pkey", "mailbox_pkey", "openpgp_key_username")
+}

@@ -1,0 +1,104 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"sealmilter/keys"
+)
+
+// AddKey implements keys.Registry. The triggers of the table make the account.
+func (s *Store) AddKey(ctx context.Context, address, key string) (id int64, err error) {
+	done, err := s.write.ExecContext(ctx, `INSERT INTO keys (address, key) VALUES (?, ?)`, address, key)
+	if err == nil {
+		id, err = done.LastInsertId()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("adding a key for %q: %w", address, refused(err))
+	}
+	return id, nil
+}
+
+// RemoveKey implements keys.Registry.
+func (s *Store) RemoveKey(ctx context.Context, id int64) error {
+	done, err := s.write.ExecContext(ctx, `DELETE FROM keys WHERE id = ?`, id)
+	if err != nil {
+		return fmt.Errorf("removing key %d: %w", id, refused(err))
+	}
+	if removed, err := done.RowsAffected(); err != nil || removed == 0 {
+		return fmt.Errorf("removing key %d: %w", id, keys.ErrNoSuchKey)
+	}
+	return nil
+}
+
+// pageSize is how many keys Keys holds in memory.
+const pageSize = 100
+
+// Keys implements keys.Registry. It reads page by page, each page a query of
+// its own: a query that stayed open while the caller does something with a key
+// would keep every writer out, the caller's own RemoveKey among them.
+func (s *Store) Keys(ctx context.Context, address string) iter.Seq2[keys.Enrolled, error] {
+	return func(yield func(keys.Enrolled, error) bool) {
+		var last keys.Enrolled
+		for {
+			page, err := s.page(ctx, address, last)
+			if err != nil {
+				yield(keys.Enrolled{}, fmt.Errorf("listing keys: %w", refused(err)))
+				return
+			}
+			for _, last = range page {
+				if !yield(last, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
+				return
+			}
+		}
+	}
+}
+
+// page reads the keys that come after last, of one address or of all.
+// Their order is that of bytes, as in PostgreSQL.
+func (s *Store) page(ctx context.Context, address string, last keys.Enrolled) ([]keys.Enrolled, error) {
+	query := `SELECT k.id, k.address, k.key, CAST(strftime('%s', k.added) AS INTEGER),
+			a.enabled, coalesce(a.method, ''), a.cipher
+		FROM keys AS k JOIN accounts AS a ON a.address = k.address
+		WHERE (k.address COLLATE BINARY, k.id) > (?1, ?2)`
+	args := []any{last.Address, last.ID, pageSize}
+	if address != "" {
+		query += ` AND k.address = ?4`
+		args = append(args, address)
+	}
+	rows, err := s.read.QueryContext(ctx, query+` ORDER BY k.address COLLATE BINARY, k.id LIMIT ?3`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var page []keys.Enrolled
+	for rows.Next() {
+		var key keys.Enrolled
+		var added int64
+		if err := rows.Scan(&key.ID, &key.Address, &key.Key, &added, &key.Enabled, &key.Method, &key.Cipher); err != nil {
+			return nil, err
+		}
+		key.Added = time.Unix(added, 0)
+		page = append(page, key)
+	}
+	return page, rows.Err()
+}
+
+// refused keeps apart the two ways in which a statement fails: SQLite has
+// read it and says no, or there was no answer (keys.ErrStore). Its message
+// names the table's constraint, which is named for what is wrong.
+func refused(err error) error {
+	switch code(err) {
+	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_ERROR:
+		return err
+	}
+	return fmt.Errorf("%w: %w", keys.ErrStore, err)
+}

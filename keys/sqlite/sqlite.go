@@ -1,0 +1,202 @@
+// Package sqlite keeps the recipients' keys in one SQLite file, for a site
+// that needs no database server. Its tables are those of the PostgreSQL store
+// and are written in the same ways: by plain SQL, with the sqlite3 shell for
+// one, while the daemon runs, or by the Registry.
+//
+// The file keeps SQLite's rollback journal. Write-ahead logging would let
+// readers go on while a transaction commits, but every reader of such a file
+// must be able to write in its folder, and the daemon's user should be able to
+// read the keys and not to exchange them. With the rollback journal the folder
+// and the file can belong to the administrator; a lookup waits for the moment
+// of a commit, within its own timeout.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"sealmilter/keys"
+)
+
+// DefaultTimeout is how long one lookup may take where Options name no time.
+const DefaultTimeout = 5 * time.Second
+
+const (
+	// maxAnswer bounds what one lookup may bring into memory.
+	maxAnswer = 64 << 20
+	// writeTimeout is how long a change waits for other writers and readers.
+	writeTimeout = 30 * time.Second
+	// reopen is how long a connection is used. A file that was put in the
+	// place of the old one, out of a backup, is read after that time at the
+	// latest.
+	reopen = time.Minute
+)
+
+// Options are a Store's settings.
+type Options struct {
+	Timeout time.Duration // for one lookup, waiting for a writer included; 0 is DefaultTimeout
+}
+
+// Store is a key store in a SQLite file. It is safe for concurrent use.
+type Store struct {
+	path    string
+	timeout time.Duration
+	read    *sql.DB // refuses to write
+	write   *sql.DB // not opened before the first change
+}
+
+// Open opens the file at path, which must be there: a path that is misspelt
+// must not become an empty store, in which nobody has a key.
+func Open(ctx context.Context, path string, opts Options) (*Store, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the key store: %w", err)
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("opening the key store: %w, run sealmilter migrate --store sqlite:%s", err, path)
+	case err != nil:
+		return nil, fmt.Errorf("opening the key store: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("opening the key store: %s is not a file", path)
+	}
+	s := &Store{path: path, timeout: opts.Timeout}
+	if s.timeout <= 0 {
+		s.timeout = DefaultTimeout
+	}
+	if s.read, err = connect(path, s.timeout, "&_query_only=1"); err != nil {
+		return nil, err
+	}
+	if s.write, err = connect(path, writeTimeout, "&_foreign_keys=1&_txlock=immediate"); err != nil {
+		return nil, err
+	}
+	if err := readHeader(ctx, s.read); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("opening the key store: %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// errNotADatabase: the file is there and something else.
+var errNotADatabase = errors.New("this is not a SQLite database")
+
+// readHeader reads the file's first bytes, so that a file of another kind is
+// told at once. Other errors may pass by the first lookup and are left to it.
+func readHeader(ctx context.Context, db *sql.DB) error {
+	if _, err := db.ExecContext(ctx, `PRAGMA schema_version`); code(err) == sqlite3.SQLITE_NOTADB {
+		return errNotADatabase
+	}
+	return nil
+}
+
+// connect prepares connections to the file; none is made yet. They are opened
+// for reading and writing (mode=rw), which SQLite turns into reading alone
+// where the file's mode allows no more: a reader that may write cleans up
+// after a writer that was killed, where one opened with mode=ro would be
+// locked out.
+func connect(path string, busy time.Duration, options string) (*sql.DB, error) {
+	file := url.URL{Scheme: "file", OmitHost: true, Path: path}
+	dsn := file.String() + "?mode=rw&_busy_timeout=" + strconv.FormatInt(busy.Milliseconds(), 10) + options
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, fmt.Errorf("opening the key store: %w", err)
+	}
+	conns := max(4, runtime.NumCPU())
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	db.SetConnMaxLifetime(reopen)
+	return db, nil
+}
+
+// Close closes the file.
+func (s *Store) Close() {
+	s.read.Close()
+	s.write.Close()
+}
+
+const lookup = `SELECT asked.address, a.address, a.enabled, a.method, a.cipher, k.key, a.options
+	FROM (SELECT DISTINCT value AS address FROM json_each(?)) AS asked
+	LEFT JOIN accounts AS a ON a.address = asked.address
+	LEFT JOIN keys AS k ON k.address = a.address`
+
+// RecipientKeys implements keys.Store.
+func (s *Store) RecipientKeys(ctx context.Context, addresses []string) ([]keys.Row, error) {
+	if len(addresses) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	rows, err := s.ask(ctx, addresses)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w: %w", s.path, keys.ErrStore, err)
+	}
+	return rows, nil
+}
+
+func (s *Store) ask(ctx context.Context, addresses []string) ([]keys.Row, error) {
+	for _, address := range addresses {
+		// JSON would carry it changed, and the answer would be another's.
+		if !utf8.ValidString(address) || strings.ContainsRune(address, 0) {
+			return nil, fmt.Errorf("the address %q is not text", address)
+		}
+	}
+	list, err := json.Marshal(addresses)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.read.QueryContext(ctx, lookup, string(list))
+	if err != nil {
+		return nil, err
+	}
+	return collect(answer, len(addresses))
+}
+
+// collect reads an answer.
+func collect(answer *sql.Rows, expected int) ([]keys.Row, error) {
+	defer answer.Close()
+	rows := make([]keys.Row, 0, expected)
+	size := 0
+	for answer.Next() {
+		var row keys.Row
+		var account, method, cipher, key, options sql.NullString
+		var enabled sql.NullBool
+		if err := answer.Scan(&row.Address, &account, &enabled, &method, &cipher, &key, &options); err != nil {
+			return nil, err
+		}
+		row.Account, row.Enabled, row.Key = account.String, enabled.Bool, key.String
+		row.Method, row.Cipher = keys.Method(method.String), keys.Cipher(cipher.String)
+		if options.Valid {
+			row.Options = json.RawMessage(options.String)
+		}
+		if size += len(row.Key) + len(row.Options); size > maxAnswer {
+			return nil, fmt.Errorf("the answer is longer than %d MiB", maxAnswer>>20)
+		}
+		rows = append(rows, row)
+	}
+	return rows, answer.Err()
+}
+
+// code is SQLite's primary result code, or -1 for an error of another kind.
+func code(err error) int {
+	var said *sqlite.Error
+	if errors.As(err, &said) {
+		return said.Code() & 0xff
+	}
+	return -1
+}
