@@ -1,0 +1,116 @@
+package envelope
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Spool says where ciphertext waits for the end of its message.
+type Spool struct {
+	Dir    string // of the spool file; "" is the system's folder for temporary files
+	Memory int64  // bytes of one message that are held in memory before a file is made
+}
+
+// blockSize is the unit in which a spool takes memory.
+const blockSize = 64 << 10
+
+// spool is a write-once store of bytes that can be read any number of times:
+// memory up to a bound, then a file that has no name. Only ciphertext is ever
+// written to it.
+type spool struct {
+	settings Spool
+	blocks   [][]byte
+	size     int64
+	file     *os.File
+	err      error
+}
+
+// Write appends p. After an error every further Write fails with it: a spool
+// with a hole in it must not be taken for a message.
+func (s *spool) Write(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	if s.file == nil && s.size+int64(len(p)) > s.settings.Memory {
+		if s.err = s.spill(); s.err != nil {
+			return 0, s.err
+		}
+	}
+	if s.file == nil {
+		s.remember(p)
+	} else if _, err := s.file.Write(p); err != nil {
+		s.err = fmt.Errorf("writing the spool file: %w", err)
+		return 0, s.err
+	}
+	s.size += int64(len(p))
+	return len(p), nil
+}
+
+func (s *spool) remember(p []byte) {
+	for len(p) > 0 {
+		last := len(s.blocks) - 1
+		if last < 0 || len(s.blocks[last]) == cap(s.blocks[last]) {
+			s.blocks = append(s.blocks, make([]byte, 0, min(blockSize, max(len(p), 4<<10))))
+			last++
+		}
+		block := s.blocks[last]
+		n := min(cap(block)-len(block), len(p))
+		s.blocks[last], p = append(block, p[:n]...), p[n:]
+	}
+}
+
+// spill makes the file, takes its name away at once, so that nothing is left
+// of it whatever happens to the process, and moves the memory there.
+func (s *spool) spill() error {
+	file, err := os.CreateTemp(s.settings.Dir, "sealmilter-*")
+	if err != nil {
+		return fmt.Errorf("making a spool file: %w", err)
+	}
+	s.file = file
+	if err := os.Remove(file.Name()); err != nil {
+		return fmt.Errorf("unlinking the spool file: %w", err)
+	}
+	for _, block := range s.blocks {
+		if _, err := file.Write(block); err != nil {
+			return fmt.Errorf("writing the spool file: %w", err)
+		}
+	}
+	s.blocks = nil
+	return nil
+}
+
+// WriteTo writes all that the spool holds to w.
+func (s *spool) WriteTo(w io.Writer) (int64, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	if s.file != nil {
+		n, err := io.CopyBuffer(w, onlyReader{io.NewSectionReader(s.file, 0, s.size)}, make([]byte, blockSize))
+		if err == nil && n != s.size {
+			err = errors.New("the spool file is shorter than what was written to it")
+		}
+		return n, err
+	}
+	var written int64
+	for _, block := range s.blocks {
+		n, err := w.Write(block)
+		written += int64(n)
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// onlyReader hides io.SectionReader's WriteTo, whose buffer is its own.
+type onlyReader struct{ io.Reader }
+
+// close gives memory and file back. A closed spool fails every use.
+func (s *spool) close() {
+	if s.file != nil {
+		s.file.Close()
+	}
+	s.file, s.blocks, s.err = nil, nil, errors.New("internal error: a spool was used after its message had ended")
+}
