@@ -1,0 +1,131 @@
+package milter
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"sealmilter/keys"
+	"sealmilter/milter/envelope"
+	"sealmilter/policy"
+)
+
+// maxHeader bounds the header fields of one message that are held, in bytes.
+// Postfix limits each field (header_size_limit) but not their sum.
+const maxHeader = 4 << 20
+
+// message is what is known of one message. It is made at MAIL and ends with
+// the message or with ABORT; nothing of it reaches the next one.
+type message struct {
+	begun      time.Time
+	local      bool // Postfix's own submission, where no recipient can be refused
+	recipients []*recipient
+
+	header     []envelope.Field
+	headerSize int
+	size       int64 // of the body, in bytes
+
+	sealing *envelope.Sealing // nil while nothing is sealed
+	failed  error             // why the message must stay with its sender
+
+	poisoned bool // a panic left it in a state that nobody knows
+}
+
+// recipient is one accepted recipient and what was decided for it.
+type recipient struct {
+	address  string // as the MTA gave it, without angle brackets
+	accounts []*keys.Account
+	decision policy.Decision
+}
+
+// fail notes that the message cannot be handled. The first reason counts.
+func (m *message) fail(err error) {
+	if m.failed == nil {
+		m.failed = err
+	}
+}
+
+// addField keeps a header field. leading says whether the MTA shows the white
+// space that follows the colon; where it does not, it has taken one space off.
+func (m *message) addField(name, value string, leading bool) {
+	if !leading {
+		value = " " + value
+	}
+	m.headerSize += len(name) + len(value)
+	if m.headerSize > maxHeader {
+		m.header = nil
+		m.fail(fmt.Errorf("its header has more than %d bytes", maxHeader))
+		return
+	}
+	m.header = append(m.header, envelope.Field{Name: name, Value: value})
+}
+
+// beginSealing starts to encrypt for the recipients that are due for it.
+func (m *message) beginSealing(spool envelope.Spool) error {
+	account := m.sealed()[0].accounts[0]
+	sealing, err := envelope.Begin(keys.OpenPGP, account.Cipher, spool)
+	if err != nil {
+		return fmt.Errorf("beginning to seal: %w", err)
+	}
+	m.sealing = sealing
+	if err := sealing.Header(m.header); err != nil {
+		return fmt.Errorf("sealing the header: %w", err)
+	}
+	return nil
+}
+
+// addBody takes a piece of the body. Where the message has failed already, it
+// is only waited for its end.
+func (m *message) addBody(chunk []byte) {
+	m.size += int64(len(chunk))
+	if m.failed != nil || m.sealing == nil {
+		return
+	}
+	if _, err := m.sealing.Write(chunk); err != nil {
+		m.fail(fmt.Errorf("sealing the body: %w", err))
+	}
+}
+
+// finishSealing ends the encryption and makes the copy that stays in this
+// transaction.
+func (m *message) finishSealing(now time.Time) (*envelope.Copy, []*keys.Key, error) {
+	if err := m.sealing.Close(); err != nil {
+		return nil, nil, fmt.Errorf("sealing the body: %w", err)
+	}
+	var to []*keys.Key
+	for _, r := range m.sealed() {
+		for _, account := range r.accounts {
+			sealTo := account.SealTo(now)
+			if len(sealTo) == 0 {
+				return nil, nil, errors.New("a key could be sealed to when its recipient was accepted and cannot any more")
+			}
+			to = append(to, sealTo...)
+		}
+	}
+	c, err := m.sealing.Copy(to, now)
+	if err != nil {
+		return nil, nil, fmt.Errorf("sealing to the recipients: %w", err)
+	}
+	return c, to, nil
+}
+
+// sealed are the recipients whose copy is to be sealed.
+func (m *message) sealed() []*recipient {
+	var sealed []*recipient
+	for _, r := range m.recipients {
+		if r.decision.Outcome == policy.Seal {
+			sealed = append(sealed, r)
+		}
+	}
+	return sealed
+}
+
+// end gives back what the message holds. It may be called on no message.
+func (m *message) end() {
+	if m == nil || m.sealing == nil {
+		return
+	}
+	sealing := m.sealing
+	m.sealing = nil
+	sealing.Discard()
+}

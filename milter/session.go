@@ -1,0 +1,312 @@
+package milter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/textproto"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-milter"
+
+	"sealmilter/keys"
+	"sealmilter/milter/envelope"
+	"sealmilter/policy"
+)
+
+// What the sender is told. The reason is in the log.
+const (
+	replyDefer = "451 4.3.0 Mail cannot be sealed at the moment, please try again later"
+	replyApart = "452 4.5.3 Please send to this recipient in a transaction of its own"
+)
+
+const codeReply = byte(milter.ActReplyCode)
+
+// progressInterval is how often the MTA hears of us while the copy is made:
+// Sendmail waits for 10 seconds (timeout R).
+const progressInterval = 4 * time.Second
+
+// endTimeout is what the end of a message may take in all. Postfix waits for
+// 300 seconds (milter_content_timeout), Sendmail as long (timeout E).
+const endTimeout = 240 * time.Second
+
+// lookupTimeout bounds a lookup whatever the store's own limit is: Sendmail
+// waits 10 seconds for a reply.
+const lookupTimeout = 8 * time.Second
+
+// session is one connection's backend. go-milter asks for a new backend after
+// every final reply, in the middle of a transaction too, and is given the
+// same one: a message begins at MAIL and ends here, nowhere else.
+type session struct {
+	server  *Server
+	conn    *conn
+	message *message // nil outside of a transaction
+}
+
+func newSession(s *Server, c *conn) *session { return &session{server: s, conn: c} }
+
+// Connect has nothing to decide.
+func (s *session) Connect(string, string, uint16, net.IP, *milter.Modifier) (milter.Response, error) {
+	return s.unless(milter.OptNoConnReply, milter.RespContinue), nil
+}
+
+// Helo has nothing to decide.
+func (s *session) Helo(string, *milter.Modifier) (milter.Response, error) {
+	return s.unless(milter.OptNoHeloReply, milter.RespContinue), nil
+}
+
+// MailFrom begins a message.
+func (s *session) MailFrom(string, *milter.Modifier) (milter.Response, error) {
+	return s.guard(0, func() milter.Response {
+		s.message.end()
+		s.message = &message{begun: time.Now(), local: s.isLocal()}
+		if s.conn.lacking != 0 {
+			return s.refuse(fmt.Errorf("the MTA does not let the filter do what sealing needs (missing actions %#x)", uint32(s.conn.lacking)))
+		}
+		return milter.RespContinue
+	})
+}
+
+// isLocal tells Postfix's non-SMTP submission, which emulates the SMTP
+// commands for a message that is in the queue already: smtpd has no queue id
+// before the first recipient.
+func (s *session) isLocal() bool {
+	return strings.HasPrefix(s.conn.macro("v"), "Postfix ") && s.conn.macro("i") != ""
+}
+
+// RcptTo looks the recipient up and decides for it, so that one who cannot
+// share the transaction can be asked for apart.
+func (s *session) RcptTo(string, *milter.Modifier) (milter.Response, error) {
+	return s.guard(0, func() milter.Response {
+		if s.message == nil {
+			return s.refuse(errors.New("the MTA sent RCPT outside of a transaction"))
+		}
+		address := strings.TrimSuffix(strings.TrimPrefix(s.conn.strings[0], "<"), ">")
+		r, err := s.lookup(address)
+		if err != nil {
+			return s.refuseRecipient(address, err)
+		}
+		if !s.message.admits(r) {
+			s.server.logApart(s, r)
+			if s.message.local {
+				s.message.fail(errors.New("recipients who are to be sealed to apart came in a local submission, where none can be refused"))
+				return milter.RespContinue
+			}
+			return milter.NewResponseStr(codeReply, replyApart)
+		}
+		s.message.recipients = append(s.message.recipients, r)
+		return milter.RespContinue
+	})
+}
+
+// lookup asks the store for one recipient and decides. The error says why the
+// recipient must be deferred.
+func (s *session) lookup(address string) (*recipient, error) {
+	r := &recipient{address: address}
+	if !s.server.Policy.Enable {
+		r.decision = s.server.Policy.Decide(policy.Facts{})
+		return r, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
+	defer cancel()
+	found, err := keys.Lookup(ctx, s.server.Store, []string{address})
+	if err != nil {
+		return nil, err
+	}
+	r.accounts = found[address].Accounts
+	r.decision = s.server.Policy.DecideRecipient(found[address], time.Now())
+	var unread []error
+	for _, account := range r.accounts {
+		unread = append(unread, account.Unread...)
+	}
+	if r.decision.Outcome == policy.Defer {
+		return nil, errors.Join(append([]error{errors.New(r.decision.Reason)}, unread...)...)
+	}
+	if len(unread) > 0 {
+		s.server.logUnread(s, errors.Join(unread...))
+	}
+	return r, nil
+}
+
+// refuseRecipient defers one recipient and leaves the others their chance.
+func (s *session) refuseRecipient(address string, err error) milter.Response {
+	s.server.logRecipientDeferred(s, address, err)
+	if s.message.local {
+		s.message.fail(err)
+		return milter.RespContinue
+	}
+	return milter.NewResponseStr(codeReply, replyDefer)
+}
+
+// Header keeps a header field.
+func (s *session) Header(name, value string, _ *milter.Modifier) (milter.Response, error) {
+	return s.guard(milter.OptNoHeaderReply, func() milter.Response {
+		if s.message != nil {
+			s.message.addField(name, value, s.leadingSpace())
+		}
+		return milter.RespContinue
+	})
+}
+
+// Headers ends the header. What is not to be sealed is accepted here: its
+// body need not come, and nothing of it is touched.
+func (s *session) Headers(textproto.MIMEHeader, *milter.Modifier) (milter.Response, error) {
+	return s.guard(0, func() milter.Response {
+		m := s.message
+		switch {
+		case m == nil:
+			return s.refuse(errors.New("the MTA sent a header outside of a transaction"))
+		case m.failed == nil && len(m.sealed()) == 0:
+			s.server.logPassed(s)
+			s.reset()
+			return milter.RespAccept
+		case m.failed == nil:
+			if err := m.beginSealing(s.server.Spool); err != nil {
+				m.fail(err)
+			}
+		}
+		if m.failed != nil {
+			return s.refuse(m.failed)
+		}
+		return milter.RespContinue
+	})
+}
+
+// BodyChunk seals a piece of the body.
+func (s *session) BodyChunk(chunk []byte, _ *milter.Modifier) (milter.Response, error) {
+	return s.guard(milter.OptNoBodyReply, func() milter.Response {
+		if s.message != nil {
+			s.message.addBody(chunk)
+		}
+		return milter.RespContinue
+	})
+}
+
+// Body ends the message: the whole copy is made, then the message in the
+// MTA's queue is edited, then comes the verdict.
+func (s *session) Body(edit *milter.Modifier) (milter.Response, error) {
+	return s.guard(0, func() milter.Response {
+		m := s.message
+		if m == nil || m.failed == nil && m.sealing == nil {
+			return s.refuse(errors.New("the MTA sent an end of message without its beginning"))
+		}
+		if m.failed != nil {
+			return s.refuse(m.failed)
+		}
+		s.conn.limit(time.Now().Add(endTimeout))
+		defer s.conn.limit(time.Time{})
+		sealed, to, err := s.finishSealing()
+		if err == nil {
+			err = rewrite(edit, m.header, sealed, s.leadingSpace())
+		}
+		if err != nil {
+			return s.refuse(err)
+		}
+		s.server.logSealed(s, sealed, to)
+		s.reset()
+		return milter.RespAccept
+	})
+}
+
+// finishSealing makes the copy, and tells the MTA meanwhile that it should
+// wait. When it returns, no progress is sent any more: it would end the
+// replacement of the body.
+func (s *session) finishSealing() (*envelope.Copy, []*keys.Key, error) {
+	stop := keepWaiting(s.conn, progressInterval)
+	defer stop()
+	return s.message.finishSealing(time.Now())
+}
+
+// keepWaiting sends progress at each interval until the returned function is
+// called, which returns when the last one is out.
+func keepWaiting(c *conn, interval time.Duration) (stop func()) {
+	ended := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-ticker.C:
+				if c.progress() != nil {
+					return // the next write of the verdict meets the same error
+				}
+			}
+		}
+	})
+	return func() {
+		close(ended)
+		running.Wait()
+	}
+}
+
+// Abort ends the message without a trace. It may come at any time, twice too.
+func (s *session) Abort(*milter.Modifier) error {
+	_, err := s.guard(0, func() milter.Response {
+		s.reset()
+		return nil
+	})
+	return err
+}
+
+// refuse defers the message and ends it.
+func (s *session) refuse(err error) milter.Response {
+	s.server.logDeferred(s, err)
+	if s.message != nil && s.message.poisoned {
+		s.conn.last = true
+	}
+	s.reset()
+	return milter.NewResponseStr(codeReply, replyDefer)
+}
+
+// reset ends the message and gives back what it holds.
+func (s *session) reset() {
+	s.message.end()
+	s.message = nil
+	s.conn.setBusy(false)
+}
+
+// leadingSpace says whether header values come and go with the white space
+// that follows the colon.
+func (s *session) leadingSpace() bool { return s.conn.protocol&milter.OptHeaderLeadingSpace != 0 }
+
+// unless is a reply that is left out where the MTA was promised none.
+func (s *session) unless(promised milter.OptProtocol, reply milter.Response) milter.Response {
+	if s.conn.protocol&promised != 0 {
+		return nil
+	}
+	return reply
+}
+
+// guard runs a step of the message. A panic in it becomes a 451, and the
+// connection on which it happened is not used again. Where the MTA was
+// promised no reply to the step, the failure is told at the next that has one.
+func (s *session) guard(promised milter.OptProtocol, step func() milter.Response) (reply milter.Response, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.server.logPanic(s, cause, debug.Stack())
+			reply = s.panicked(promised)
+		}
+		reply = s.unless(promised, reply)
+	}()
+	return step(), nil
+}
+
+// panicked takes back what a panic left behind. The message is marked where
+// it still has to be answered, and is otherwise refused at once.
+func (s *session) panicked(promised milter.OptProtocol) milter.Response {
+	failure := errors.New("internal error: a panic while the message was handled")
+	if s.conn.protocol&promised != 0 && s.message != nil {
+		s.message.fail(failure)
+		s.message.poisoned = true
+		return nil
+	}
+	s.conn.last = true
+	return s.refuse(failure)
+}

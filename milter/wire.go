@@ -1,0 +1,321 @@
+package milter
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-milter"
+)
+
+// Limits of the wire.
+const (
+	// maxFrame is the largest frame that is read, in bytes: more than the
+	// longest header field that Postfix shows (header_size_limit, 102,400)
+	// and than a body chunk (65,535).
+	maxFrame = 1 << 20
+	// idleTimeout ends a connection on which the MTA has said nothing. An
+	// SMTP client may take five minutes for each command, and Sendmail an hour.
+	idleTimeout = 2 * time.Hour
+	// frameTimeout is what the rest of a frame may take once it has begun.
+	frameTimeout = 30 * time.Second
+	// writeTimeout is what the MTA may take to read one frame of ours.
+	writeTimeout = 60 * time.Second
+)
+
+// Protocol version 6 is what Postfix 2.6 and Sendmail 8.14 speak, and newer.
+const (
+	oldestVersion = 2
+	version       = 6
+)
+
+// What is asked of the MTA. All the actions are needed; of the protocol
+// options the MTA grants what it knows.
+const (
+	actionsNeeded  = milter.OptAddHeader | milter.OptChangeHeader | milter.OptChangeBody | milter.OptRemoveRcpt
+	protocolWanted = milter.OptNoUnknown | milter.OptNoData | milter.OptHeaderLeadingSpace |
+		milter.OptNoConnReply | milter.OptNoHeloReply | milter.OptNoHeaderReply | milter.OptNoBodyReply
+)
+
+const codeUnknown = 'U' // SMFIC_UNKNOWN, which go-milter takes for an error
+
+// conn is the connection that go-milter's server reads from. It hands on
+// whole frames only, has noted what go-milter drops, and takes away what
+// go-milter does not understand.
+type conn struct {
+	net.Conn
+
+	protocol milter.OptProtocol // what was agreed on
+	lacking  milter.OptAction   // needed actions that the MTA did not offer
+
+	buffer  []byte            // the frame last read, its length in front
+	rest    []byte            // what go-milter has still to read of it
+	strings []string          // of the MAIL or RCPT command last read: the address, then its arguments
+	connect map[string]string // macros of the connection
+	message map[string]string // macros of the message
+	fault   error             // why reading ended, nil where the MTA ended it
+	last    bool              // nothing is read any more once the reply is out
+
+	writing sync.Mutex // a progress frame never stands inside another
+	until   time.Time  // when the last frame of a reply must be out, zero where nothing presses
+
+	state    sync.Mutex
+	busy     bool // a message is under way
+	draining bool // the server is shutting down
+
+	closing sync.Once
+	closed  chan struct{} // closed with the connection
+}
+
+func newConn(nc net.Conn) *conn {
+	return &conn{
+		Conn:    nc,
+		connect: make(map[string]string),
+		message: make(map[string]string),
+		closed:  make(chan struct{}),
+	}
+}
+
+// Close closes the connection, which may be closed already.
+func (c *conn) Close() error {
+	err := c.Conn.Close()
+	c.closing.Do(func() { close(c.closed) })
+	return err
+}
+
+// negotiate answers the MTA's first frame. go-milter would announce version 2
+// and options that the MTA may not have offered.
+func (c *conn) negotiate() error {
+	frame, err := c.readFrame()
+	if err != nil {
+		return err
+	}
+	if milter.Code(frame[0]) != milter.CodeOptNeg || len(frame) < 1+3*4 {
+		return fmt.Errorf("the peer does not begin with an option negotiation")
+	}
+	offer := func(i int) uint32 { return binary.BigEndian.Uint32(frame[1+4*i:]) }
+	if offer(0) < oldestVersion {
+		return fmt.Errorf("the MTA speaks version %d of the protocol, the oldest supported is %d", offer(0), oldestVersion)
+	}
+	actions := actionsNeeded & milter.OptAction(offer(1))
+	c.lacking = actionsNeeded &^ actions
+	c.protocol = protocolWanted & milter.OptProtocol(offer(2))
+	reply := []byte{0, 0, 0, 1 + 3*4, byte(milter.CodeOptNeg)}
+	for _, value := range []uint32{min(offer(0), version), uint32(actions), uint32(c.protocol)} {
+		reply = binary.BigEndian.AppendUint32(reply, value)
+	}
+	_, err = c.Write(reply)
+	return err
+}
+
+// Read gives go-milter the next frame, length and all. Every end looks like
+// the MTA's own to it; the reason stays in c.fault.
+func (c *conn) Read(p []byte) (int, error) {
+	for len(c.rest) == 0 {
+		frame, err := c.readFrame()
+		ours := false
+		if err == nil {
+			ours, err = c.take(milter.Code(frame[0]), frame[1:])
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				c.fault = err
+			}
+			return 0, io.EOF
+		}
+		if !ours {
+			c.rest = c.buffer
+		}
+	}
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+// readFrame reads one frame and returns it without its length. Nothing is
+// allocated before the length is known to be sound. The frame is good until
+// the next one is read.
+func (c *conn) readFrame() ([]byte, error) {
+	if !c.awaitFrame() {
+		return nil, io.EOF
+	}
+	var head [4]byte
+	if _, err := io.ReadFull(c.Conn, head[:]); err != nil {
+		return nil, c.readError(err)
+	}
+	length := binary.BigEndian.Uint32(head[:])
+	if length == 0 || length > maxFrame {
+		return nil, fmt.Errorf("a frame of %d bytes, at most %d are read", length, maxFrame)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(frameTimeout)); err != nil {
+		return nil, err
+	}
+	c.buffer = slices.Grow(append(c.buffer[:0], head[:]...), int(length))[:len(head)+int(length)]
+	frame := c.buffer[len(head):]
+	if _, err := io.ReadFull(c.Conn, frame); err != nil {
+		return nil, fmt.Errorf("reading a frame: %w", err)
+	}
+	return frame, nil
+}
+
+// awaitFrame sets the deadline for the next frame. It says no where none is
+// to be read: the last reply is out, or the server shuts down and no message
+// is under way.
+func (c *conn) awaitFrame() bool {
+	c.state.Lock()
+	defer c.state.Unlock()
+	if c.last || c.draining && !c.busy {
+		return false
+	}
+	return c.SetReadDeadline(time.Now().Add(idleTimeout)) == nil
+}
+
+// setBusy notes that a message is under way, or is over.
+func (c *conn) setBusy(busy bool) {
+	c.state.Lock()
+	defer c.state.Unlock()
+	c.busy = busy
+}
+
+// drain lets the message under way finish and ends the connection after it;
+// without one, at once.
+func (c *conn) drain() {
+	c.state.Lock()
+	defer c.state.Unlock()
+	c.draining = true
+	if !c.busy {
+		c.SetReadDeadline(time.Now()) // wakes the reader; an error means that it is gone already
+	}
+}
+
+// readError tells the end of a connection from its breaking.
+func (c *conn) readError(err error) error {
+	c.state.Lock()
+	defer c.state.Unlock()
+	if c.draining && !c.busy || errors.Is(err, net.ErrClosed) {
+		return io.EOF
+	}
+	if errors.Is(err, io.EOF) {
+		return io.EOF
+	}
+	return fmt.Errorf("waiting for a frame: %w", err)
+}
+
+// take notes what a frame says, and whether it was for us alone.
+func (c *conn) take(code milter.Code, data []byte) (ours bool, err error) {
+	switch code {
+	case milter.CodeMacro:
+		return true, c.takeMacros(data)
+	case milter.CodeMail, milter.CodeRcpt:
+		if c.strings, err = split(data); err != nil || len(c.strings) == 0 {
+			return false, fmt.Errorf("a malformed %c command", code)
+		}
+		if code == milter.CodeMail {
+			c.setBusy(true)
+		}
+	case milter.CodeHeader:
+		// go-milter skips what is not two strings, and answers it too.
+		if args, err := split(data); err != nil || len(args) != 2 || args[0] == "" {
+			return false, errors.New("a malformed header command")
+		}
+	case codeUnknown: // an SMTP command that the MTA does not know either
+		_, err := c.Write([]byte{0, 0, 0, 1, byte(milter.ActContinue)})
+		return true, err
+	case milter.CodeQuitNewConn:
+		return true, io.EOF
+	case milter.CodeEOB:
+		if len(data) > 0 {
+			return false, errors.New("an end of message with a piece of body in it")
+		}
+	case milter.CodeConn, milter.CodeHelo, milter.CodeData, milter.CodeEOH, milter.CodeBody,
+		milter.CodeAbort, milter.CodeQuit:
+	default:
+		return false, fmt.Errorf("an unknown command %q", byte(code))
+	}
+	return false, nil
+}
+
+// takeMacros notes the macros that come before a command. Those of MAIL begin
+// a message; those of CONNECT and HELO hold for the connection.
+func (c *conn) takeMacros(data []byte) error {
+	if len(data) == 0 {
+		return errors.New("a malformed macro command")
+	}
+	pairs, err := split(data[1:])
+	if err != nil || len(pairs)%2 != 0 {
+		return errors.New("a malformed macro command")
+	}
+	into := c.message
+	switch milter.Code(data[0]) {
+	case milter.CodeConn, milter.CodeHelo:
+		into = c.connect
+	case milter.CodeMail:
+		clear(c.message)
+	}
+	for pair := range slices.Chunk(pairs, 2) {
+		into[strings.Trim(pair[0], "{}")] = pair[1]
+	}
+	return nil
+}
+
+// macro is the value that the MTA gave a macro last, "" where it gave none.
+// Names are without braces.
+func (c *conn) macro(name string) string {
+	if value, ok := c.message[name]; ok {
+		return value
+	}
+	return c.connect[name]
+}
+
+// split cuts strings that each end in NUL.
+func split(data []byte) ([]string, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+	if data[len(data)-1] != 0 {
+		return nil, errors.New("a string without its end")
+	}
+	var all []string
+	for s := range bytes.SplitSeq(data[:len(data)-1], []byte{0}) {
+		all = append(all, string(s))
+	}
+	return all, nil
+}
+
+// limit sets the moment by which all that is written must be out; the zero
+// time takes the limit off.
+func (c *conn) limit(until time.Time) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.until = until
+}
+
+// Write sends whole frames, as go-milter does.
+func (c *conn) Write(p []byte) (int, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	deadline := time.Now().Add(writeTimeout)
+	if !c.until.IsZero() && c.until.Before(deadline) {
+		deadline = c.until
+	}
+	if err := c.SetWriteDeadline(deadline); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// progress tells the MTA that the filter is still at work, which begins its
+// time-out anew. It is allowed at the end of a message only, and never
+// between two pieces of a replaced body.
+func (c *conn) progress() error {
+	const codeProgress = 'p' // SMFIR_PROGRESS
+	_, err := c.Write([]byte{0, 0, 0, 1, codeProgress})
+	return err
+}
