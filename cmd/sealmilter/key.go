@@ -1,0 +1,240 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sealmilter/keys"
+)
+
+func keyCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "key",
+		Short: "Add, list, show and remove recipients' keys",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  needSubcommand,
+	}
+	command.PersistentFlags().Bool("json", false, "write JSON, one object on each line")
+	command.AddCommand(keyAddCommand(), keyListCommand(), keyShowCommand(), keyRemoveCommand())
+	return command
+}
+
+// withStore runs a command with the store that the configuration names. An
+// error for which the store's missing tables are the reason says so.
+func withStore(cmd *cobra.Command, run func(ctx context.Context, st store) error) error {
+	cfg, err := loadConfig(cmd)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	st, err := openStore(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	err = run(ctx, st)
+	var coded *exitError
+	if err == nil || errors.As(err, &coded) {
+		return err
+	}
+	name, _ := parseStoreURL(cfg.Store.URL) // loadConfig has read it
+	if _, missing := st.Check(ctx); isNoSchema(missing) {
+		return storeError(name, missing)
+	}
+	return storeError(name, err)
+}
+
+// keyRecord is a key as the key commands show it. The JSON names are an
+// interface: they are added to, never changed.
+type keyRecord struct {
+	Action        string     `json:"action,omitempty"` // added, replaced, unchanged or removed
+	Address       string     `json:"address"`
+	Row           int64      `json:"row"`
+	Method        string     `json:"method,omitempty"` // of the key: openpgp
+	Fingerprint   string     `json:"fingerprint,omitempty"`
+	Algorithm     string     `json:"algorithm,omitempty"`
+	State         string     `json:"state"`             // usable, expired, revoked or unusable
+	Problem       string     `json:"problem,omitempty"` // why it is unusable
+	UserIDs       []string   `json:"user_ids,omitempty"`
+	Created       *time.Time `json:"created,omitempty"`
+	Expires       *time.Time `json:"expires,omitempty"` // left out where it never does
+	Added         *time.Time `json:"added,omitempty"`
+	Enabled       *bool      `json:"enabled,omitempty"` // the account's switch
+	AccountMethod string     `json:"account_method,omitempty"`
+	AccountCipher string     `json:"account_cipher,omitempty"`
+	Armor         string     `json:"armor,omitempty"`
+}
+
+// newRecord describes a parsed key.
+func newRecord(address string, row int64, key *keys.Key, now time.Time) keyRecord {
+	return keyRecord{
+		Address:     address,
+		Row:         row,
+		Method:      string(key.Method),
+		Fingerprint: key.Fingerprint,
+		Algorithm:   key.Algorithm,
+		State:       key.State(now).String(),
+		UserIDs:     key.UserIDs,
+		Created:     moment(key.Created),
+		Expires:     moment(key.Expires),
+	}
+}
+
+// moment is the time in UTC and in whole seconds, or nil for no time.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC().Truncate(time.Second)
+	return &t
+}
+
+// enrolledRow is a row of the store and the keys that were read from it.
+type enrolledRow struct {
+	keys.Enrolled
+	keys    []*keys.Key
+	problem error // why it cannot be read; it has no keys then
+}
+
+func readRow(e keys.Enrolled) enrolledRow {
+	parsed, err := keys.Parse([]byte(e.Key))
+	return enrolledRow{e, parsed, err}
+}
+
+// accountRows reads all that one account has. It is small.
+func accountRows(ctx context.Context, registry keys.Registry, address string) ([]enrolledRow, error) {
+	var rows []enrolledRow
+	for e, err := range registry.Keys(ctx, address) {
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, readRow(e))
+	}
+	return rows, nil
+}
+
+// records describes a row: one record for each of its keys, or one that says
+// why it has none. An administrator may have written anything into it by SQL.
+func (r enrolledRow) records(now time.Time) []keyRecord {
+	var all []keyRecord
+	for _, key := range r.keys {
+		all = append(all, newRecord(r.Address, r.ID, key, now))
+	}
+	if r.problem != nil {
+		all = append(all, keyRecord{Address: r.Address, Row: r.ID, State: keys.Unusable.String(), Problem: r.problem.Error()})
+	}
+	for i := range all {
+		all[i].Added = moment(r.Added)
+		all[i].Enabled = &r.Enabled
+		all[i].AccountMethod, all[i].AccountCipher = string(r.Enrolled.Method), string(r.Cipher)
+	}
+	return all
+}
+
+// name is how remove is told which key is meant: by its fingerprint, or by
+// its row where it has none.
+func (r keyRecord) name() string {
+	return cmp.Or(r.Fingerprint, fmt.Sprintf("row:%d", r.Row))
+}
+
+// stateText says how a key is, in words for the table.
+func (r keyRecord) stateText() string {
+	text := r.State
+	switch {
+	case r.Problem != "":
+		text += ": " + r.Problem
+	case r.Expires != nil && r.State == keys.Usable.String():
+		text += " until " + r.Expires.Format(time.DateOnly)
+	case r.Expires != nil && r.State == keys.Expired.String():
+		text += " since " + r.Expires.Format(time.DateOnly)
+	}
+	if r.Enabled != nil && !*r.Enabled {
+		text += ", account switched off"
+	}
+	return printable(text)
+}
+
+// recordWriter writes records as they come.
+type recordWriter interface {
+	write(keyRecord) error
+	close() error
+}
+
+// newRecordWriter is JSON where --json was given, else the writer that text
+// makes.
+func newRecordWriter(cmd *cobra.Command, text func(io.Writer) recordWriter) recordWriter {
+	out := cmd.OutOrStdout()
+	if asJSON, _ := cmd.Flags().GetBool("json"); !asJSON {
+		return text(out)
+	}
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false) // user ids are full of angle brackets
+	return jsonRecords{encoder}
+}
+
+type jsonRecords struct{ encoder *json.Encoder }
+
+func (j jsonRecords) write(r keyRecord) error { return j.encoder.Encode(r) }
+func (j jsonRecords) close() error            { return nil }
+
+// tableRecords writes columns. They are aligned a page at a time, so that a
+// list of a million keys neither waits for its end nor fills the memory.
+type tableRecords struct {
+	columns *tabwriter.Writer
+	lines   int
+}
+
+const tablePage = 500
+
+func newTable(w io.Writer) recordWriter {
+	return &tableRecords{columns: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+}
+
+func (t *tableRecords) write(r keyRecord) error {
+	if t.lines == 0 {
+		fmt.Fprintln(t.columns, "ADDRESS\tFINGERPRINT\tALGORITHM\tSTATE\tUSER ID")
+	}
+	fmt.Fprintf(t.columns, "%s\t%s\t%s\t%s\t%s\n", printable(r.Address), r.name(),
+		cmp.Or(r.Algorithm, "-"), shorten(r.stateText()), cmp.Or(printable(strings.Join(r.UserIDs, ", ")), "-"))
+	if t.lines++; t.lines%tablePage == 0 {
+		return t.columns.Flush()
+	}
+	return nil
+}
+
+// shorten keeps one long reason from pushing the columns apart; key show gives
+// it whole.
+func shorten(text string) string {
+	const most = 48
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return text
+}
+
+func (t *tableRecords) close() error { return t.columns.Flush() }
+
+// sentenceRecords says what was done, a line for each key.
+type sentenceRecords struct{ w io.Writer }
+
+func newSentences(w io.Writer) recordWriter { return sentenceRecords{w} }
+
+func (s sentenceRecords) write(r keyRecord) error {
+	what := r.name()
+	if r.Algorithm != "" {
+		what += " (" + r.Algorithm + ")"
+	}
+	_, err := fmt.Fprintf(s.w, "%s %s for %s\n", r.Action, what, printable(r.Address))
+	return err
+}
+
+func (s sentenceRecords) close() error { return nil }

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sealmilter/keys"
+)
+
+// journal is a Registry in memory that writes down what is asked of it and
+// fails at the call that it is told to.
+type journal struct {
+	rows   []keys.Enrolled
+	calls  []string
+	failAt string
+}
+
+func (j *journal) note(call string) error {
+	j.calls = append(j.calls, call)
+	if call == j.failAt {
+		return fmt.Errorf("%w: told to fail", keys.ErrStore)
+	}
+	return nil
+}
+
+func (j *journal) AddKey(_ context.Context, address, key string) (int64, error) {
+	id := int64(len(j.rows) + 1)
+	j.rows = append(j.rows, keys.Enrolled{ID: id, Address: address, Key: key, Enabled: true})
+	return id, j.note(fmt.Sprintf("add %d", id))
+}
+
+func (j *journal) Keys(context.Context, string) iter.Seq2[keys.Enrolled, error] {
+	return func(yield func(keys.Enrolled, error) bool) {
+		for _, row := range slices.Clone(j.rows) {
+			if !yield(row, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (j *journal) RemoveKey(_ context.Context, id int64) error {
+	return j.note(fmt.Sprintf("remove %d", id))
+}
+
+// testKey reads one of the test keys' files.
+func testKey(t *testing.T, file string) handedKey {
+	t.Helper()
+	made, err := generateKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := keys.Parse(made.files[file])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return handedKey{parsed[0], file}
+}
+
+// A replaced key goes only when its successor is there, and stays when that
+// cannot be stored: never is an address without a key.
+func TestEnrolAddsBeforeItRemoves(t *testing.T) {
+	older, newer, bob := testKey(t, "ann.asc"), testKey(t, "ann-new.asc"), testKey(t, "bob.asc")
+	tests := []struct {
+		name   string
+		stored []string
+		failAt string
+		want   string
+	}{
+		{"replaced", []string{older.Armored()}, "", "add 2, remove 1"},
+		{"adding fails", []string{older.Armored()}, "add 2", "add 2"},
+		{"stored twice", []string{older.Armored(), older.Armored()}, "", "add 3, remove 1, remove 2"},
+		{"there already", []string{newer.Armored()}, "", ""},
+		{"there already beside the old one", []string{older.Armored(), newer.Armored()}, "", "remove 1"},
+		{"in a row with another", []string{older.Armored() + bob.Armored()}, "", "add 2, add 3, remove 1"},
+		{"the other cannot be moved", []string{older.Armored() + bob.Armored()}, "add 3", "add 2, add 3"},
+		{"beside one that cannot be read", []string{"no key"}, "", "add 2"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			registry := &journal{failAt: test.failAt}
+			for i, key := range test.stored {
+				registry.rows = append(registry.rows, keys.Enrolled{ID: int64(i + 1), Address: "ann@example.org", Key: key})
+			}
+			err := enrol(t.Context(), registry, "ann@example.org", []handedKey{newer}, time.Now(), newSentences(io.Discard))
+			if got := strings.Join(registry.calls, ", "); got != test.want {
+				t.Errorf("calls: %s, want %s", got, test.want)
+			}
+			if errors.Is(err, keys.ErrStore) != (test.failAt != "") {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+// The store fails in the middle: the error says how far it came.
+func TestEnrolSaysHowFarItCame(t *testing.T) {
+	registry := &journal{failAt: "add 2"}
+	handed := []handedKey{testKey(t, "ann.asc"), testKey(t, "bob.asc")}
+	err := enrol(t.Context(), registry, "team@example.org", handed, time.Now(), newSentences(io.Discard))
+	if err == nil || !strings.HasPrefix(err.Error(), "1 of 2 keys stored: ") || exitCode(err) != exitTempFail {
+		t.Errorf("exit code %d: %v", exitCode(err), err)
+	}
+}
+
+// A table of a million keys is written as it comes, and what a user id holds
+// does nothing to the terminal.
+func TestTable(t *testing.T) {
+	var out bytes.Buffer
+	table := newTable(&out)
+	record := keyRecord{Address: "ann@example.org", Row: 1, Fingerprint: "AB", State: "usable", UserIDs: []string{"\x1b[2JAnn"}}
+	for range tablePage {
+		if err := table.write(record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lines := strings.Count(out.String(), "\n"); lines != tablePage+1 {
+		t.Errorf("after %d keys %d lines are written", tablePage, lines)
+	}
+	if strings.Contains(out.String(), "\x1b") {
+		t.Error("an escape sequence is written")
+	}
+}
+
+func TestParseKeyName(t *testing.T) {
+	key := keyRecord{Row: 12, Fingerprint: "0123456789ABCDEF0123456789ABCDEF01234567"}
+	tests := []struct {
+		text  string
+		valid bool
+		match bool
+	}{
+		{key.Fingerprint, true, true},
+		{"0x" + strings.ToLower(key.Fingerprint), true, true},
+		{"0123 4567 89AB CDEF 0123  4567 89AB CDEF 0123 4567", true, true},
+		{"89ABCDEF01234567", true, true},
+		{"0123456789ABCDEF", true, false},
+		{"row:12", true, true},
+		{"row:1", true, false},
+		{"row:0", false, false},
+		{"row:x", false, false},
+		{"9ABCDEF01234567", false, false},
+		{"89ABCDEF0123456Z", false, false},
+		{"", false, false},
+	}
+	for _, test := range tests {
+		name, err := parseKeyName(test.text)
+		if (err == nil) != test.valid {
+			t.Errorf("%q: %v", test.text, err)
+		}
+		if err == nil && name.matches(key) != test.match {
+			t.Errorf("%q: matches is %v", test.text, !test.match)
+		}
+	}
+	unread, _ := parseKeyName("0123456789ABCDEF")
+	if unread.matches(keyRecord{Row: 3}) {
+		t.Error("a fingerprint matches a key without one")
+	}
+}

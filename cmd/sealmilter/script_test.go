@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"sealmilter/testdata/bed"
+)
+
+// TestMain lets the scripts run this very program as sealmilter. They must not
+// meet the configuration of the machine that they run on.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"sealmilter": func() {
+			defaultConfigFile = os.Getenv("DEFAULT_CONFIG")
+			main()
+		},
+	})
+}
+
+const scripts = "testdata/script"
+
+// TestScripts runs every script with a store in a SQLite file.
+func TestScripts(t *testing.T) {
+	runScripts(t, "*.txtar", func(work string) string { return "sqlite:" + filepath.Join(work, "keys.db") })
+}
+
+// TestScriptsPostgres runs the scripts that are about the store's content once
+// more, each with a database of its own.
+func TestScriptsPostgres(t *testing.T) {
+	server := bed.StartPostgres(t)
+	var number atomic.Int32
+	runScripts(t, "key_*.txtar", func(string) string {
+		name := fmt.Sprintf("keys%d", number.Add(1))
+		server.CreateDatabase(t, name)
+		return server.URL("postgres", name)
+	})
+}
+
+func runScripts(t *testing.T, pattern string, storeURL func(work string) string) {
+	files, err := filepath.Glob(filepath.Join(scripts, pattern))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there is no script %s (%v)", pattern, err)
+	}
+	testscript.Run(t, testscript.Params{
+		Files: files,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits,
+			"enrol": enrolRaw,
+		},
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("STORE", storeURL(env.WorkDir))
+			me, err := user.Current()
+			if err != nil {
+				return err
+			}
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // under -race every program would sleep for a second
+			env.Setenv("ME", me.Username)
+			env.Setenv("DEFAULT_CONFIG", filepath.Join(env.WorkDir, "default.toml"))
+			return writeTestKeys(env)
+		},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}
+
+// exits is the script command "exits CODE PROGRAM ARG…": it runs the program,
+// which must exit with the code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARG…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// enrolRaw is the script command "enrol ADDRESS FILE…": it stores the files'
+// text in one row without a look at it, as an administrator may by SQL.
+func enrolRaw(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: enrol ADDRESS FILE…")
+	}
+	cfg := defaultConfig()
+	cfg.Store.URL = ts.Getenv("STORE")
+	st, err := openStore(context.Background(), cfg)
+	ts.Check(err)
+	defer st.Close()
+	var text strings.Builder
+	for _, file := range args[1:] {
+		text.WriteString(ts.ReadFile(file))
+	}
+	_, err = st.AddKey(context.Background(), args[0], text.String())
+	ts.Check(err)
+}
