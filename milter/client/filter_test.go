@@ -81,11 +81,12 @@ func (b *backend) at(st Stage, m *milter.Modifier, format string, args ...any) m
 		b.macros = make(map[Stage]map[string]string)
 	}
 	b.macros[st] = m.Macros
+	answer := b.answer
 	b.mu.Unlock()
 	n := b.count[st]
 	b.count[st]++
-	if b.answer != nil {
-		if r := b.answer(st, n, m, b.conn); r != nil {
+	if answer != nil {
+		if r := answer(st, n, m, b.conn); r != nil {
 			if r == silence {
 				return nil
 			}

@@ -62,8 +62,8 @@ func ParseMessage(raw []byte) Message {
 // settings of Postfix and happen with every Parser.
 type Parser struct {
 	// MaskCR makes each CR that ends no line a space, in the header and in the
-	// body: cleanup_replace_stray_cr_lf, which came with Postfix 3.7.10 and is
-	// on by default. Without it a lone CR survives.
+	// body: cleanup_replace_stray_cr_lf, which Postfix 3.7.11 has on by default.
+	// Without it, and in older Postfix, a lone CR survives.
 	MaskCR bool
 
 	// EndLastLine adds the CRLF that the last line lacks. A message cannot end
@@ -90,12 +90,15 @@ func PostfixParser() Parser {
 
 const (
 	lineLimit   = 2048   // line_length_limit: a longer line is read in pieces
-	headerLimit = 102400 // header_size_limit: what is beyond it is dropped
+	headerLimit = 102400 // header_size_limit: what is beyond it is not gathered
+	shownLimit  = 60000  // what Postfix keeps of a header field where there are filters
 )
 
 // Parse splits a message.
 func (p Parser) Parse(raw []byte) Message {
-	in := intake{Parser: p}
+	// Postfix has written its own Received field already: a first line that
+	// begins with white space would continue that one.
+	in := intake{Parser: p, field: []byte("Received:"), own: true}
 	in.message.Body = make([]byte, 0, len(raw))
 	first := true
 	for len(raw) > 0 {
@@ -106,8 +109,7 @@ func (p Parser) Parse(raw []byte) Message {
 		}
 		if first {
 			// smtpd makes a header field of mbox "From " lines, and begins the
-			// body where it finds white space: the line would else continue
-			// the Received field that Postfix writes in front of it.
+			// body at white space. (It overlooks a CR that becomes a space.)
 			if bytes.HasPrefix(bytes.TrimLeft(r.text, ">"), []byte("From ")) {
 				in.add(record{append([]byte("X-Mailbox-Line: "), untilNUL(r.text)...), r.ends})
 				continue
@@ -148,6 +150,7 @@ type intake struct {
 	Parser
 	message Message
 	field   []byte // the field being gathered, "name:value"
+	own     bool   // it is the MTA's own, which no filter sees
 	partial bool   // the record before was a piece whose line goes on
 	inBody  bool
 }
@@ -195,12 +198,31 @@ func (in *intake) addBody(r record) {
 
 // flush ends the field being gathered.
 func (in *intake) flush() {
-	name, value, found := strings.Cut(string(in.field), ":")
-	in.field = nil
-	drop := slices.ContainsFunc(in.Drop, func(n string) bool { return strings.EqualFold(n, name) })
+	name, value, found := strings.Cut(string(truncated(in.field)), ":")
+	drop := in.own || slices.ContainsFunc(in.Drop, func(n string) bool { return strings.EqualFold(n, name) })
+	in.field, in.own = nil, false
 	if found && !drop {
 		in.message.Header = append(in.message.Header, Field{name, value})
 	}
+}
+
+// truncated is a field within the limit: cut between two lines where that loses
+// less than a tenth of it, else within one.
+func truncated(field []byte) []byte {
+	for start := 0; start < len(field); {
+		end := len(field)
+		if i := bytes.IndexByte(field[start:], '\n'); i >= 0 {
+			end = start + i
+		}
+		if end > shownLimit {
+			if start > shownLimit/10*9 {
+				return field[:start-1]
+			}
+			return field[:shownLimit]
+		}
+		start = end + 1
+	}
+	return field
 }
 
 // nameLength is the length of the field name that a line begins with, or 0

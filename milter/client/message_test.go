@@ -2,6 +2,8 @@ package client
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -32,6 +34,7 @@ func TestParse(t *testing.T) {
 		{"mbox line, then a continuation", "From a\r\n b\r\nA: 1\r\n", []Field{{"X-Mailbox-Line", " From a"}}, " b\r\nA: 1\r\n"},
 		{"NUL in the header", "A: k\x00l\r\n m\x00n\r\n\r\nx\x00y\r\n", []Field{{"A", " k\n m"}}, "x\x00y\r\n"},
 		{"NUL ends the header", "A: k\r\n\x00 f\r\nB: 1\r\n", []Field{{"A", " k"}}, "\x00 f\r\nB: 1\r\n"},
+		{"CR, then what might continue", "\rx\r\nA: 1\r\n", nil, "\rx\r\nA: 1\r\n"},
 		{"lone CR", "A: a\rb\r\n\r\nx\ry\r\n", []Field{{"A", " a\rb"}}, "x\ry\r\n"},
 		{"long lines", "A:" + long + "\r\n b" + long + "\r\nB: 1\r\n\r\n" + long + "\r\n",
 			[]Field{{"A", long + "\n b" + long}, {"B", " 1"}}, long + "\r\n"},
@@ -46,7 +49,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestPostfixParser(t *testing.T) {
-	raw := "Bcc: x\r\n y\r\nRETURN-PATH : z\r\nA: a\rb\r\n\rc\r\n\r\nx\ry\r\nz"
+	raw := "\rlost in the Received field of Postfix\r\nBcc: x\r\n y\r\nRETURN-PATH : z\r\nA: a\rb\r\n\rc\r\n\r\nx\ry\r\nz"
 	m := PostfixParser().Parse([]byte(raw))
 	if want := (Message{[]Field{{"A", " a b\n c"}}, []byte("x y\r\nz\r\n")}); !reflect.DeepEqual(m, want) {
 		t.Errorf("got %q", m)
@@ -54,11 +57,23 @@ func TestPostfixParser(t *testing.T) {
 }
 
 func TestParseTruncatesTheHeader(t *testing.T) {
-	m := ParseMessage([]byte("A:" + strings.Repeat("x", 200000) + "\r\n more\r\nB: 1\r\n\r\nbody"))
-	if len(m.Header) != 2 || len(m.Header[0].Value)+2 != headerLimit || string(m.Body) != "body" {
-		t.Errorf("%d fields, the first of %d bytes", len(m.Header), len(m.Header[0].Value))
+	for raw, want := range map[string]int{
+		"A:" + strings.Repeat("x", 200000):                            60000,
+		"A:" + strings.Repeat("x", 50000) + "\r\n " + repeated(20000): 60000,
+		"A:" + strings.Repeat("x", 57998) + "\r\n " + repeated(20000): 58000,
+		"A:1" + strings.Repeat("\r\n "+strings.Repeat("x", 999), 120): 59062,
+		"A:" + strings.Repeat("x", 59998):                             60000,
+		"A:" + strings.Repeat("x", 59995) + "\r\n y":                  60000,
+		"A:" + strings.Repeat("x", 59996) + "\r\n y":                  59998,
+	} {
+		m := ParseMessage([]byte(raw + "\r\nB: 1\r\n\r\nbody"))
+		if len(m.Header) != 2 || len(m.Header[0].Value)+2 != want || string(m.Body) != "body" {
+			t.Errorf("%d fields, the first of %d bytes, want %d", len(m.Header), len(m.Header[0].Value)+2, want)
+		}
 	}
 }
+
+func repeated(n int) string { return strings.Repeat("y", n) }
 
 func TestShown(t *testing.T) {
 	m := Message{[]Field{{"A", " 1\n\t2"}, {"B", ""}}, []byte("x")}
@@ -67,11 +82,28 @@ func TestShown(t *testing.T) {
 	}
 }
 
+// messages are the messages of the test bed.
+func messages(t testing.TB) []string {
+	t.Helper()
+	files, err := filepath.Glob("../../testdata/messages/*.eml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no messages (%v)", err)
+	}
+	return files
+}
+
 // FuzzParse holds that what a filter was shown is shown again when it is sent
 // again, that no byte of the body is lost, and that a field is a field.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"", "A: 1\n b\n\nx", "0:\r", "From a\n b", "\x00", "A :\r\r\n\t\x00\n:", "a\rb: c", ">From: x\r\n"} {
 		f.Add([]byte(seed))
+	}
+	for _, file := range messages(f) {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		m := ParseMessage(raw)

@@ -11,7 +11,7 @@ import (
 // Queued is what the MTA holds in its queue after the filter's edits.
 type Queued struct {
 	From       string
-	Recipients []string // that were accepted, and neither deleted nor
+	Recipients []string // those that were accepted and not deleted, and those that were added
 	Header     []Field  // without the Received field that the MTA itself puts on top
 	Body       []byte   // with LF line ends, as in the queue of both MTAs
 	Replaced   bool     // the body is the filter's
@@ -178,7 +178,7 @@ func (q *queue) insert(index int, f Field) {
 func (q *queue) change(index int, f Field, remove bool) {
 	for i := range q.fields {
 		e := &q.fields[i]
-		if q.hidden(i) || e.deleted && !q.sendmail || !strings.EqualFold(e.Name, f.Name) {
+		if e.own || e.deleted && !q.sendmail || !strings.EqualFold(e.Name, f.Name) {
 			continue
 		}
 		if index--; index > 0 {
@@ -193,21 +193,6 @@ func (q *queue) change(index int, f Field, remove bool) {
 	if !remove {
 		q.fields = append(q.fields, entry{Field: f})
 	}
-}
-
-// hidden says whether a field is out of reach for changes. Postfix leaves out
-// the topmost field, whichever it is: its own Received field, until a filter
-// inserts something above that.
-func (q *queue) hidden(i int) bool {
-	if q.sendmail {
-		return q.fields[i].own
-	}
-	for j := range i {
-		if !q.fields[j].deleted {
-			return false
-		}
-	}
-	return true
 }
 
 // deleteRecipient compares byte for byte, as Postfix does, and takes away every

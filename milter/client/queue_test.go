@@ -26,52 +26,57 @@ func header(q *Queued) string {
 	return b.String()
 }
 
+const start = "Received:from x|\tby y;Subject:hi;"
+
+var headerEdits = []struct {
+	name     string
+	edit     func(m *milter.Modifier)
+	postfix  string
+	sendmail string // where it differs
+}{
+	{"change the second, whatever its case", func(m *milter.Modifier) { m.ChangeHeader(2, "X-a", "new") },
+		start + "X-A:1;X-a:new;X-A:3;Empty:;", ""},
+	{"change one that is not there", func(m *milter.Modifier) { m.ChangeHeader(4, "X-A", "new") },
+		start + "X-A:1;x-a:2;X-A:3;Empty:;X-A:new;", ""},
+	{"delete one that is not there", func(m *milter.Modifier) { m.ChangeHeader(4, "X-A", "") },
+		start + "X-A:1;x-a:2;X-A:3;Empty:;", ""},
+	{"delete from the highest index down", func(m *milter.Modifier) {
+		for i := 3; i > 0; i-- {
+			m.ChangeHeader(i, "x-a", "")
+		}
+	}, start + "Empty:;", ""},
+	{"delete from the lowest index up", func(m *milter.Modifier) {
+		for i := 1; i <= 3; i++ {
+			m.ChangeHeader(i, "x-a", "")
+		}
+	}, start + "x-a:2;Empty:;", start + "Empty:;"},
+	{"delete the first again and again", func(m *milter.Modifier) {
+		for range 3 {
+			m.ChangeHeader(1, "x-a", "")
+		}
+	}, start + "Empty:;", start + "x-a:2;X-A:3;Empty:;"},
+	{"the MTA's own Received is out of reach", func(m *milter.Modifier) { m.ChangeHeader(1, "Received", "") },
+		"Subject:hi;X-A:1;x-a:2;X-A:3;Empty:;", ""},
+	{"add", func(m *milter.Modifier) { m.AddHeader("X-A", " 4\n\tmore") },
+		start + "X-A:1;x-a:2;X-A:3;Empty:;X-A:4|\tmore;", ""},
+	{"insert above and below the MTA's own", func(m *milter.Modifier) {
+		m.InsertHeader(1, "B", " 1")
+		m.InsertHeader(0, "A", " 0")
+	}, "A:0;B:1;" + start + "X-A:1;x-a:2;X-A:3;Empty:;", ""},
+	{"insert behind the first that was shown", func(m *milter.Modifier) { m.InsertHeader(2, "B", " 1") },
+		"Received:from x|\tby y;B:1;Subject:hi;X-A:1;x-a:2;X-A:3;Empty:;", ""},
+	{"insert far beyond the end", func(m *milter.Modifier) { m.InsertHeader(99, "B", " 1") },
+		start + "X-A:1;x-a:2;X-A:3;Empty:;B:1;", ""},
+	{"what was inserted on top is the first of its name", func(m *milter.Modifier) {
+		m.InsertHeader(0, "X-A", " 0")
+		m.InsertHeader(0, "Received", " 0")
+		m.ChangeHeader(1, "X-A", "")
+		m.ChangeHeader(2, "received", "changed")
+	}, "Received:0;received:changed;Subject:hi;X-A:1;x-a:2;X-A:3;Empty:;", ""},
+}
+
 func TestHeaderEdits(t *testing.T) {
-	const start = "Received:from x|\tby y;Subject:hi;"
-	for _, test := range []struct {
-		name     string
-		edit     func(m *milter.Modifier)
-		postfix  string
-		sendmail string // where it differs
-	}{
-		{"change the second, whatever its case", func(m *milter.Modifier) { m.ChangeHeader(2, "X-a", "new") },
-			start + "X-A:1;X-a:new;X-A:3;Empty:;", ""},
-		{"change one that is not there", func(m *milter.Modifier) { m.ChangeHeader(4, "X-A", "new") },
-			start + "X-A:1;x-a:2;X-A:3;Empty:;X-A:new;", ""},
-		{"delete one that is not there", func(m *milter.Modifier) { m.ChangeHeader(4, "X-A", "") },
-			start + "X-A:1;x-a:2;X-A:3;Empty:;", ""},
-		{"delete from the highest index down", func(m *milter.Modifier) {
-			for i := 3; i > 0; i-- {
-				m.ChangeHeader(i, "x-a", "")
-			}
-		}, start + "Empty:;", ""},
-		{"delete from the lowest index up", func(m *milter.Modifier) {
-			for i := 1; i <= 3; i++ {
-				m.ChangeHeader(i, "x-a", "")
-			}
-		}, start + "x-a:2;Empty:;", start + "Empty:;"},
-		{"delete the first again and again", func(m *milter.Modifier) {
-			for range 3 {
-				m.ChangeHeader(1, "x-a", "")
-			}
-		}, start + "Empty:;", start + "x-a:2;X-A:3;Empty:;"},
-		{"the MTA's own Received is out of reach", func(m *milter.Modifier) { m.ChangeHeader(1, "Received", "") },
-			"Subject:hi;X-A:1;x-a:2;X-A:3;Empty:;", ""},
-		{"add", func(m *milter.Modifier) { m.AddHeader("X-A", " 4\n\tmore") },
-			start + "X-A:1;x-a:2;X-A:3;Empty:;X-A:4|\tmore;", ""},
-		{"insert above and below the MTA's own", func(m *milter.Modifier) {
-			m.InsertHeader(1, "B", " 1")
-			m.InsertHeader(0, "A", " 0")
-		}, "A:0;B:1;" + start + "X-A:1;x-a:2;X-A:3;Empty:;", ""},
-		{"insert behind the first that was shown", func(m *milter.Modifier) { m.InsertHeader(2, "B", " 1") },
-			"Received:from x|\tby y;B:1;Subject:hi;X-A:1;x-a:2;X-A:3;Empty:;", ""},
-		{"insert far beyond the end", func(m *milter.Modifier) { m.InsertHeader(99, "B", " 1") },
-			start + "X-A:1;x-a:2;X-A:3;Empty:;B:1;", ""},
-		{"an inserted top field is out of reach in Postfix", func(m *milter.Modifier) {
-			m.InsertHeader(0, "X-A", " 0")
-			m.ChangeHeader(1, "X-A", "")
-		}, "X-A:0;" + start + "x-a:2;X-A:3;Empty:;", start + "X-A:1;x-a:2;X-A:3;Empty:;"},
-	} {
+	for _, test := range headerEdits {
 		if got := header(edited(t, Options{}, test.edit)); got != test.postfix {
 			t.Errorf("%s, Postfix: %s", test.name, got)
 		}

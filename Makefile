@@ -1,0 +1,79 @@
+# make demo    one message there and back, in seconds
+# make test    everything that must hold, with real servers
+# make soak interop bench fuzz    what takes longer
+# make install DESTDIR= PREFIX=   the program, its manual and its sample configuration
+
+GO      ?= go
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+TIME    ?= 30s
+
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+# "./..." leaves out what lies below a testdata folder.
+PACKAGES = ./... ./testdata/bed ./testdata/messages ./testdata/mta
+MANPAGES = sealmilter.8 sealmilter.toml.5
+
+.PHONY: build demo test deps lint soak interop bench fuzz man install clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/sealmilter ./cmd/sealmilter
+
+demo: build
+	@bin/sealmilter demo testdata/messages/multipart.eml
+
+# Real Postfix, PostgreSQL and gpg are part of the bargain here: a test that
+# would be skipped for want of one fails instead. Nothing comes out of the test
+# cache: it does not know that the servers are inputs too.
+test: deps lint
+	REQUIRE_SERVERS=1 $(GO) test -race -count 1 -timeout 20m $(PACKAGES)
+
+deps:
+	@sh testdata/bed/install.sh
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi
+	$(GO) vet $(PACKAGES)
+	$(GO) tool staticcheck $(PACKAGES)
+
+# The load test again and again, which finds what happens once in a thousand
+# times.
+soak: deps
+	REQUIRE_SERVERS=1 $(GO) test -race -timeout 60m -count 20 -run 'TestLoad|TestReuse|TestBrokenOff|TestShutdown' ./milter
+
+# Everything that reads what we write, each program by itself.
+interop: deps
+	REQUIRE_SERVERS=1 $(GO) test -count 1 -v -run 'TestPostfix|TestCorpus|TestChoices' ./testdata/mta
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./milter/... ./keys/...
+
+fuzz:
+	@for at in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+		for name in $$(grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' $$at | cut -c6- | sort -u); do \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(TIME) $$at || exit 1; \
+		done; \
+	done
+
+man: $(MANPAGES:%=bin/%)
+
+bin/%: contrib/man/%.scd
+	@mkdir -p bin
+	scdoc <$< >$@
+
+# The manual needs scdoc; without it the program is installed all the same.
+install: build
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/doc/sealmilter
+	install -m 0755 bin/sealmilter $(DESTDIR)$(PREFIX)/sbin/sealmilter
+	install -m 0644 README.md CHANGELOG.md LICENSE contrib/sealmilter.toml $(DESTDIR)$(PREFIX)/share/doc/sealmilter
+	cp -R contrib/postgres $(DESTDIR)$(PREFIX)/share/doc/sealmilter/
+	@if command -v scdoc >/dev/null; then \
+		$(MAKE) man && \
+		install -d $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8 && \
+		install -m 0644 bin/sealmilter.8 $(DESTDIR)$(PREFIX)/share/man/man8/ && \
+		install -m 0644 bin/sealmilter.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/; \
+	else echo "scdoc is not installed: the manual pages are left out"; fi
+
+clean:
+	rm -rf bin

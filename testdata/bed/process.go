@@ -1,0 +1,67 @@
+package bed
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// RSS is the resident memory of a process now, in bytes, and PeakRSS the most
+// that it ever was.
+func RSS(t testing.TB, pid int) int64     { t.Helper(); return memory(t, pid, "VmRSS") }
+func PeakRSS(t testing.TB, pid int) int64 { t.Helper(); return memory(t, pid, "VmHWM") }
+
+// ResetPeakRSS makes PeakRSS count from now on.
+func ResetPeakRSS(t testing.TB, pid int) {
+	t.Helper()
+	if err := os.WriteFile(proc(pid, "clear_refs"), []byte("5"), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ListDescriptors are the files and sockets that a process has open, as /proc
+// names them, such as "/path", "socket:[4711]" or "/path (deleted)".
+func ListDescriptors(t testing.TB, pid int) []string {
+	t.Helper()
+	entries, err := os.ReadDir(proc(pid, "fd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var open []string
+	for _, e := range entries {
+		// One that is closed meanwhile is none: reading our own list opens one.
+		if target, err := os.Readlink(proc(pid, "fd", e.Name())); err == nil {
+			open = append(open, target)
+		}
+	}
+	return open
+}
+
+// memory reads one line of /proc/PID/status, such as "VmRSS:   1234 kB".
+func memory(t testing.TB, pid int, name string) int64 {
+	t.Helper()
+	status, err := os.ReadFile(proc(pid, "status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		value, found := strings.CutPrefix(line, name+":")
+		if !found {
+			continue
+		}
+		var kB int64
+		if _, err := fmt.Sscanf(value, "%d kB", &kB); err != nil {
+			t.Fatalf("%s of process %d: %q", name, pid, line)
+		}
+		return kB << 10
+	}
+	t.Fatalf("process %d has no %s", pid, name)
+	return 0
+}
+
+func proc(pid int, name ...string) string {
+	return filepath.Join(append([]string{"/proc", strconv.Itoa(pid)}, name...)...)
+}
