@@ -14,13 +14,13 @@ import (
 // site switched that on.
 
 // logSealed: the MTA has the sealed message.
-func (s *Server) logSealed(on *session, sealed *envelope.Copy, to []*keys.Key) {
-	m := on.message
+func (s *session) logSealed(sealed *envelope.Copy, to []*keys.Key) {
+	m := s.message
 	fingerprints := make([]string, len(to))
 	for i, key := range to {
 		fingerprints[i] = key.Fingerprint
 	}
-	s.Log.Info("sealed", append(s.about(on),
+	s.config().Log.Info("sealed", append(s.about(),
 		"method", keys.OpenPGP,
 		"cipher", m.sealed()[0].accounts[0].Cipher,
 		"keys", fingerprints,
@@ -30,60 +30,68 @@ func (s *Server) logSealed(on *session, sealed *envelope.Copy, to []*keys.Key) {
 }
 
 // logPassed: no recipient is due for sealing.
-func (s *Server) logPassed(on *session) {
+func (s *session) logPassed() {
 	reason := "no recipient was left"
-	if r := on.message.recipients; len(r) > 0 {
+	if r := s.message.recipients; len(r) > 0 {
 		reason = r[0].decision.Reason
 	}
-	s.Log.Info("passed", append(s.about(on), "reason", reason)...)
+	s.config().Log.Info("passed", append(s.about(), "reason", reason)...)
 }
 
 // logDeferred: the message stays with its sender.
-func (s *Server) logDeferred(on *session, reason error) {
-	s.Log.Error("deferred", append(s.about(on), "reason", reason)...)
+func (s *session) logDeferred(reason error) {
+	s.config().Log.Error("deferred", append(s.about(), "reason", reason)...)
 }
 
 // logRecipientDeferred: one recipient was answered 451.
-func (s *Server) logRecipientDeferred(on *session, address string, reason error) {
-	s.Log.Error("recipient deferred", append(s.about(on), s.address(address), "reason", reason)...)
+func (s *session) logRecipientDeferred(address string, reason error) {
+	s.config().Log.Error("recipient deferred", append(s.about(), s.address(address), "reason", reason)...)
 }
 
 // logApart: a recipient was asked for in a transaction of its own.
-func (s *Server) logApart(on *session, r *recipient) {
-	s.Log.Info("recipient asked for apart", append(s.about(on), s.address(r.address))...)
+func (s *session) logApart(r *recipient) {
+	s.config().Log.Info("recipient asked for apart", append(s.about(), s.address(r.address))...)
 }
 
 // logUnread: keys are enrolled that cannot be read, beside others that can.
-func (s *Server) logUnread(on *session, reason error) {
-	s.Log.Warn("a key cannot be read", append(s.about(on), "reason", reason)...)
+func (s *session) logUnread(reason error) {
+	s.config().Log.Warn("a key cannot be read", append(s.about(), "reason", reason)...)
 }
 
 // logBroken: a connection ended that the MTA did not end. A message that was
 // under way stays with its sender.
-func (s *Server) logBroken(on *session, reason error) {
-	s.Log.Warn("connection broken", append(s.about(on), "reason", reason)...)
+func (s *session) logBroken(reason error) {
+	s.config().Log.Warn("connection broken", append(s.about(), "reason", reason)...)
 }
 
 // logPanic: a fault of ours. The stack holds no message content.
-func (s *Server) logPanic(on *session, cause any, stack []byte) {
-	s.Log.Error("panic", append(s.about(on), "cause", fmt.Sprint(cause), "stack", string(stack))...)
+func (s *session) logPanic(cause any, stack []byte) {
+	s.config().Log.Error("panic", append(s.about(), "cause", fmt.Sprint(cause), "stack", string(stack))...)
+}
+
+// config is what the message goes by, or what the next one would.
+func (s *session) config() Config {
+	if s.message != nil {
+		return s.message.settings.Config
+	}
+	return s.server.now()
 }
 
 // about names the message: its queue id, or NOQUEUE as Postfix calls it, and
 // its recipients.
-func (s *Server) about(on *session) []any {
-	queueID := on.conn.macro("i")
+func (s *session) about() []any {
+	queueID := s.conn.macro("i")
 	if queueID == "" {
 		queueID = "NOQUEUE"
 	}
 	attrs := []any{"queue_id", queueID}
-	if on.message == nil {
+	if s.message == nil {
 		return attrs
 	}
-	attrs = append(attrs, "recipients", len(on.message.recipients))
-	if s.LogAddresses && len(on.message.recipients) > 0 {
+	attrs = append(attrs, "recipients", len(s.message.recipients))
+	if s.config().LogAddresses && len(s.message.recipients) > 0 {
 		var to []string
-		for _, r := range on.message.recipients {
+		for _, r := range s.message.recipients {
 			to = append(to, fmt.Sprintf("%q", r.address))
 		}
 		attrs = append(attrs, "to", to)
@@ -92,8 +100,8 @@ func (s *Server) about(on *session) []any {
 }
 
 // address is a recipient's address where the site wants to see it.
-func (s *Server) address(address string) slog.Attr {
-	if !s.LogAddresses {
+func (s *session) address(address string) slog.Attr {
+	if !s.config().LogAddresses {
 		return slog.Attr{}
 	}
 	return slog.String("address", fmt.Sprintf("%q", address))

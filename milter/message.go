@@ -17,6 +17,7 @@ const maxHeader = 4 << 20
 // message is what is known of one message. It is made at MAIL and ends with
 // the message or with ABORT; nothing of it reaches the next one.
 type message struct {
+	settings   *settings
 	begun      time.Time
 	local      bool // Postfix's own submission, where no recipient can be refused
 	recipients []*recipient
@@ -120,12 +121,9 @@ func (m *message) sealed() []*recipient {
 	return sealed
 }
 
-// end gives back what the message holds. It may be called on no message.
+// end gives back what the message holds.
 func (m *message) end() {
-	if m == nil || m.sealing == nil {
-		return
+	if m.sealing != nil {
+		m.sealing.Discard()
 	}
-	sealing := m.sealing
-	m.sealing = nil
-	sealing.Discard()
 }

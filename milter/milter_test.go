@@ -22,9 +22,12 @@ import (
 	"sealmilter/policy"
 )
 
+const maxConnections = 20
+
 // filter is a running server with a real store.
 type filter struct {
 	*Server
+	config  Config
 	network string
 	addr    string
 	store   *sqlite.Store
@@ -58,7 +61,7 @@ func newFilter(t testing.TB, change func(*Config)) *filter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &filter{NewServer(config), "tcp", ln.Addr().String(), store, log}
+	f := &filter{NewServer(config, maxConnections), config, "tcp", ln.Addr().String(), store, log}
 	served := make(chan error, 1)
 	go func() { served <- f.Serve(ln) }()
 	t.Cleanup(func() {
@@ -72,6 +75,18 @@ func newFilter(t testing.TB, change func(*Config)) *filter {
 		}
 	})
 	return f
+}
+
+// change alters the configuration for the messages that come from now on.
+func (f *filter) change(alter func(*Config)) {
+	config := f.config
+	alter(&config)
+	f.Reconfigure(config)
+}
+
+// useStore puts another store in the place of the real one.
+func (f *filter) useStore(other keys.Store) {
+	f.change(func(c *Config) { c.Store = other })
 }
 
 // logged gathers what the server logs.

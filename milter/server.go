@@ -15,44 +15,88 @@ import (
 	"sealmilter/policy"
 )
 
-// Config is what a Server works with. All fields but the last two are needed.
+// Config is what a message is handled by.
 type Config struct {
-	Store  keys.Store
-	Policy policy.Policy
-	Spool  envelope.Spool
-	Log    *slog.Logger
-
-	MaxConnections int  // further ones wait in the listener's queue; 0: DefaultMaxConnections
-	LogAddresses   bool // whether recipients are named in the log
+	Store        keys.Store
+	Policy       policy.Policy
+	Spool        envelope.Spool
+	Log          *slog.Logger
+	LogAddresses bool // whether recipients are named in the log
 }
 
-// DefaultMaxConnections is more than smtpd processes of a busy Postfix
-// (default_process_limit, 100).
-const DefaultMaxConnections = 500
+// settings are a Config and the messages that go by it.
+type settings struct {
+	Config
+	users    int
+	retired  bool
+	released chan struct{} // closed when retired and without users
+}
 
 // Server is the filter's side of the milter protocol.
 type Server struct {
-	Config
-	places chan struct{}
+	places chan struct{} // for connections
 
 	mu        sync.Mutex
+	current   *settings
 	listeners map[net.Listener]bool
 	conns     map[*conn]bool
 	closing   bool
 	ended     sync.WaitGroup // of connections
 }
 
-// NewServer returns a server that serves nothing yet.
-func NewServer(config Config) *Server {
-	if config.MaxConnections == 0 {
-		config.MaxConnections = DefaultMaxConnections
-	}
+// NewServer returns a server that serves nothing yet. Of more than
+// maxConnections at once the further ones wait in the listener's queue.
+func NewServer(config Config, maxConnections int) *Server {
 	return &Server{
-		Config:    config,
-		places:    make(chan struct{}, config.MaxConnections),
+		places:    make(chan struct{}, maxConnections),
+		current:   newSettings(config),
 		listeners: make(map[net.Listener]bool),
 		conns:     make(map[*conn]bool),
 	}
+}
+
+func newSettings(config Config) *settings {
+	return &settings{Config: config, released: make(chan struct{})}
+}
+
+// Reconfigure makes the messages that begin from now on go by config. Those
+// under way keep what they began with; the channel is closed when the last of
+// them has ended, and nothing of the old Config is used any more.
+func (s *Server) Reconfigure(config Config) (released <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.current
+	s.current = newSettings(config)
+	old.retired = true
+	if old.users == 0 {
+		close(old.released)
+	}
+	return old.released
+}
+
+// acquire gives a message the settings that it goes by.
+func (s *Server) acquire() *settings {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current.users++
+	return s.current
+}
+
+// release takes note that a message has ended.
+func (s *Server) release(by *settings) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	by.users--
+	if by.retired && by.users == 0 {
+		close(by.released)
+	}
+}
+
+// now is the Config that a message would get.
+func (s *Server) now() Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current.Config
 }
 
 // acceptPause is how long accepting rests after an error that may pass, such
@@ -79,7 +123,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		case s.isClosing():
 			return nil
 		case errors.As(err, &ne) && !errors.Is(err, net.ErrClosed):
-			s.Log.Warn("a connection was not accepted", "error", err)
+			s.now().Log.Warn("a connection was not accepted", "error", err)
 			time.Sleep(acceptPause)
 		default:
 			return err
@@ -111,7 +155,7 @@ func (s *Server) serve(c *conn) {
 		<-s.places
 	}()
 	if err := c.negotiate(); err != nil {
-		s.Log.Warn("the option negotiation failed", "error", err)
+		s.now().Log.Warn("the option negotiation failed", "error", err)
 		return
 	}
 	session := newSession(s, c)
@@ -123,7 +167,7 @@ func (s *Server) serve(c *conn) {
 	}
 	filter.Serve(&oneConn{Conn: c, gone: c.closed}) // its error is that there is no second connection
 	if c.fault != nil {
-		s.logBroken(session, c.fault)
+		session.logBroken(c.fault)
 	}
 }
 

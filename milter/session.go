@@ -62,8 +62,8 @@ func (s *session) Helo(string, *milter.Modifier) (milter.Response, error) {
 // MailFrom begins a message.
 func (s *session) MailFrom(string, *milter.Modifier) (milter.Response, error) {
 	return s.guard(0, func() milter.Response {
-		s.message.end()
-		s.message = &message{begun: time.Now(), local: s.isLocal()}
+		s.endMessage()
+		s.message = &message{begun: time.Now(), local: s.isLocal(), settings: s.server.acquire()}
 		if s.conn.lacking != 0 {
 			return s.refuse(fmt.Errorf("the MTA does not let the filter do what sealing needs (missing actions %#x)", uint32(s.conn.lacking)))
 		}
@@ -91,7 +91,7 @@ func (s *session) RcptTo(string, *milter.Modifier) (milter.Response, error) {
 			return s.refuseRecipient(address, err)
 		}
 		if !s.message.admits(r) {
-			s.server.logApart(s, r)
+			s.logApart(r)
 			if s.message.local {
 				s.message.fail(errors.New("recipients who are to be sealed to apart came in a local submission, where none can be refused"))
 				return milter.RespContinue
@@ -107,18 +107,18 @@ func (s *session) RcptTo(string, *milter.Modifier) (milter.Response, error) {
 // recipient must be deferred.
 func (s *session) lookup(address string) (*recipient, error) {
 	r := &recipient{address: address}
-	if !s.server.Policy.Enable {
-		r.decision = s.server.Policy.Decide(policy.Facts{})
+	if !s.message.settings.Policy.Enable {
+		r.decision = s.message.settings.Policy.Decide(policy.Facts{})
 		return r, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	defer cancel()
-	found, err := keys.Lookup(ctx, s.server.Store, []string{address})
+	found, err := keys.Lookup(ctx, s.message.settings.Store, []string{address})
 	if err != nil {
 		return nil, err
 	}
 	r.accounts = found[address].Accounts
-	r.decision = s.server.Policy.DecideRecipient(found[address], time.Now())
+	r.decision = s.message.settings.Policy.DecideRecipient(found[address], time.Now())
 	var unread []error
 	for _, account := range r.accounts {
 		unread = append(unread, account.Unread...)
@@ -127,14 +127,14 @@ func (s *session) lookup(address string) (*recipient, error) {
 		return nil, errors.Join(append([]error{errors.New(r.decision.Reason)}, unread...)...)
 	}
 	if len(unread) > 0 {
-		s.server.logUnread(s, errors.Join(unread...))
+		s.logUnread(errors.Join(unread...))
 	}
 	return r, nil
 }
 
 // refuseRecipient defers one recipient and leaves the others their chance.
 func (s *session) refuseRecipient(address string, err error) milter.Response {
-	s.server.logRecipientDeferred(s, address, err)
+	s.logRecipientDeferred(address, err)
 	if s.message.local {
 		s.message.fail(err)
 		return milter.RespContinue
@@ -161,11 +161,11 @@ func (s *session) Headers(textproto.MIMEHeader, *milter.Modifier) (milter.Respon
 		case m == nil:
 			return s.refuse(errors.New("the MTA sent a header outside of a transaction"))
 		case m.failed == nil && len(m.sealed()) == 0:
-			s.server.logPassed(s)
+			s.logPassed()
 			s.reset()
 			return milter.RespAccept
 		case m.failed == nil:
-			if err := m.beginSealing(s.server.Spool); err != nil {
+			if err := m.beginSealing(m.settings.Spool); err != nil {
 				m.fail(err)
 			}
 		}
@@ -206,7 +206,7 @@ func (s *session) Body(edit *milter.Modifier) (milter.Response, error) {
 		if err != nil {
 			return s.refuse(err)
 		}
-		s.server.logSealed(s, sealed, to)
+		s.logSealed(sealed, to)
 		s.reset()
 		return milter.RespAccept
 	})
@@ -257,7 +257,7 @@ func (s *session) Abort(*milter.Modifier) error {
 
 // refuse defers the message and ends it.
 func (s *session) refuse(err error) milter.Response {
-	s.server.logDeferred(s, err)
+	s.logDeferred(err)
 	if s.message != nil && s.message.poisoned {
 		s.conn.last = true
 	}
@@ -267,9 +267,18 @@ func (s *session) refuse(err error) milter.Response {
 
 // reset ends the message and gives back what it holds.
 func (s *session) reset() {
-	s.message.end()
-	s.message = nil
+	s.endMessage()
 	s.conn.setBusy(false)
+}
+
+func (s *session) endMessage() {
+	m := s.message
+	if m == nil {
+		return
+	}
+	s.message = nil
+	s.server.release(m.settings)
+	m.end()
 }
 
 // leadingSpace says whether header values come and go with the white space
@@ -290,7 +299,7 @@ func (s *session) unless(promised milter.OptProtocol, reply milter.Response) mil
 func (s *session) guard(promised milter.OptProtocol, step func() milter.Response) (reply milter.Response, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			s.server.logPanic(s, cause, debug.Stack())
+			s.logPanic(cause, debug.Stack())
 			reply = s.panicked(promised)
 		}
 		reply = s.unless(promised, reply)

@@ -95,7 +95,7 @@ func TestCiphers(t *testing.T) {
 	f := newFilter(t, nil)
 	ann := f.enrol(t, "ann@example.org")
 	for _, cipher := range []keys.Cipher{keys.AES128, keys.AES256} {
-		f.Store = altered{f.store, func(r *keys.Row) { r.Cipher = cipher }}
+		f.useStore(altered{f.store, func(r *keys.Row) { r.Cipher = cipher }})
 		opens(t, f.send(t, textMessage("hello"), "ann@example.org"), ann, textMessage("hello"))
 		if want := "cipher=" + string(cipher); !strings.Contains(f.log.String(), want) {
 			t.Errorf("the log does not say %q", want)
@@ -131,7 +131,7 @@ func TestPassed(t *testing.T) {
 	f.enrol(t, "off@example.org")
 	untouched(t, f.send(t, textMessage("hello"), "bob@example.org"))
 	untouched(t, f.send(t, textMessage("hello"), "bob@example.org", "cleo@example.org", "postmaster"))
-	f.Store = altered{f.store, func(r *keys.Row) { r.Enabled = false }}
+	f.useStore(altered{f.store, func(r *keys.Row) { r.Enabled = false }})
 	untouched(t, f.send(t, textMessage("hello"), "off@example.org"))
 	for _, want := range []string{"no key is enrolled", "the account has switched sealing off"} {
 		if !strings.Contains(f.log.String(), want) {
@@ -227,8 +227,7 @@ func TestRecipientDeferred(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			f := newFilter(t, nil)
 			ann := f.enrol(t, "ann@example.org")
-			sound := f.Store
-			f.Store = test.store(sound)
+			f.useStore(test.store(f.store))
 			s, err := client.Dial(f.network, f.addr, client.Options{})
 			if err != nil {
 				t.Fatal(err)
@@ -242,7 +241,7 @@ func TestRecipientDeferred(t *testing.T) {
 				t.Fatalf("queued: %v, answers: %v", result.Queued, result.Recipients)
 			}
 			f.deferred(t, result.Recipients[0], test.reason)
-			f.Store = sound
+			f.useStore(f.store)
 			opens(t, f.send(t, textMessage("hello"), "ann@example.org"), ann, textMessage("hello"))
 		})
 	}
@@ -306,7 +305,7 @@ func TestPanicInTheBody(t *testing.T) {
 		ours, _ := pipe(t)
 		s := newSession(f.Server, newConn(ours))
 		s.conn.protocol = protocol
-		s.message = &message{sealing: &envelope.Sealing{}} // its encrypter is missing
+		s.message = &message{settings: f.acquire(), sealing: &envelope.Sealing{}} // its encrypter is missing
 		reply, err := s.BodyChunk([]byte("first"), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -418,7 +417,7 @@ func TestLocalSubmission(t *testing.T) {
 	if got := local("ann@example.org", "bob@example.org"); string(got) != "y"+replyDefer+"\x00" {
 		t.Errorf("a mixed message: the header is answered %q", got)
 	}
-	f.Store = failing{errors.New("connection refused")}
+	f.useStore(failing{errors.New("connection refused")})
 	if got := local("bob@example.org"); string(got) != "y"+replyDefer+"\x00" {
 		t.Errorf("the store is away: the header is answered %q", got)
 	}
@@ -441,5 +440,40 @@ func TestProgress(t *testing.T) {
 		if _, err := theirs.Read(frame); err != nil {
 			return
 		}
+	}
+}
+
+// TestReconfigure changes the store in the middle of a message, which keeps
+// the one it began with; what the old one holds can be closed behind it.
+func TestReconfigure(t *testing.T) {
+	f := newFilter(t, nil)
+	f.enrol(t, "ann@example.org")
+	w := f.raw(t, client.AllProtocol)
+	w.send('M', "<a@b>")
+	w.want('c')
+	config := f.config
+	config.Store = failing{errors.New("the new one is away")}
+	released := f.Reconfigure(config)
+	w.send('R', "<ann@example.org>")
+	w.want('c')
+	select {
+	case <-released:
+		t.Error("the old store was given up in the middle of a message")
+	default:
+	}
+	w.send('A')
+	w.send('M', "<a@b>")
+	w.want('c')
+	w.send('R', "<ann@example.org>")
+	w.want(codeReply)
+	select {
+	case <-released:
+	case <-time.After(5 * time.Second):
+		t.Error("the old store is never given up")
+	}
+	select {
+	case <-f.Reconfigure(f.config): // the message that was refused is still under way
+		t.Error("a message under way was forgotten")
+	default:
 	}
 }

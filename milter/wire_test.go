@@ -288,13 +288,15 @@ func TestShutdownTimesOut(t *testing.T) {
 
 // TestMaxConnections serves the last one only when one has gone.
 func TestMaxConnections(t *testing.T) {
-	f := newFilter(t, func(c *Config) { c.MaxConnections = 2 })
+	f := newFilter(t, nil)
 	first := f.raw(t, client.AllProtocol)
-	f.raw(t, client.AllProtocol)
+	for range maxConnections - 1 {
+		f.raw(t, client.AllProtocol)
+	}
 	third := f.rawUnnegotiated(t)
 	third.wire.Send(client.Frame{Code: 'O', Data: offer(6, client.AllActions, client.AllProtocol)})
 	if frame, err := third.wire.Receive(100 * time.Millisecond); err == nil {
-		t.Fatalf("the third of two connections was answered %c", frame.Code)
+		t.Fatalf("one connection too many was answered %c", frame.Code)
 	}
 	first.wire.Close()
 	third.want('O')

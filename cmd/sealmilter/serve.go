@@ -57,13 +57,12 @@ func runServe(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	server := milter.NewServer(milter.Config{
-		Store:          st,
-		Policy:         policy.Policy{Enable: cfg.Storage.Encryption.Enable},
-		Spool:          envelope.Spool{Dir: cfg.Spool.Directory, Memory: int64(cfg.Spool.Memory)},
-		Log:            log,
-		MaxConnections: cfg.Milter.MaxConnections,
-		LogAddresses:   cfg.Log.Addresses,
-	})
+		Store:        st,
+		Policy:       policy.Policy{Enable: cfg.Storage.Encryption.Enable},
+		Spool:        envelope.Spool{Dir: cfg.Spool.Directory, Memory: int64(cfg.Spool.Memory)},
+		Log:          log,
+		LogAddresses: cfg.Log.Addresses,
+	}, cfg.Milter.MaxConnections)
 	return run(cmd.Context(), log, server, listeners, time.Duration(cfg.Milter.ShutdownTimeout))
 }
 
