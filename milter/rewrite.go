@@ -9,14 +9,6 @@ import (
 	"sealmilter/milter/envelope"
 )
 
-// marker is the field that says that the message was sealed here, for the eye
-// and for mail filters behind the queue. Anyone can write it, so nothing is
-// ever decided by it, and one that came with the message is taken out.
-const (
-	marker      = "X-Sealmilter"
-	markerValue = " sealed"
-)
-
 // maxBodyChunk is the largest piece of a body that both MTAs take.
 const maxBodyChunk = 65535
 
@@ -25,17 +17,13 @@ const maxBodyChunk = 65535
 // anything between its pieces. An error may leave the work half done; the
 // verdict that follows it keeps the message with its sender.
 func rewrite(edit *milter.Modifier, shown []envelope.Field, sealed *envelope.Copy, leading bool) error {
-	removed, hasVersion := removals(shown)
-	for _, r := range removed {
+	stay, added := sealed.OuterHeader(shown)
+	for _, r := range removals(shown, stay) {
 		if err := edit.ChangeHeader(r.index, r.name, ""); err != nil {
 			return fmt.Errorf("removing a header field: %w", err)
 		}
 	}
-	fields := sealed.Fields()
-	if !hasVersion {
-		fields = append([]envelope.Field{{Name: "MIME-Version", Value: " 1.0"}}, fields...)
-	}
-	for _, f := range append(fields, envelope.Field{Name: marker, Value: markerValue}) {
+	for _, f := range added {
 		if !leading { // the MTA puts the space in itself
 			f.Value = strings.TrimPrefix(f.Value, " ")
 		}
@@ -60,39 +48,22 @@ type removal struct {
 	index int
 }
 
-// removals lists the fields that must not stay outside, the last first:
-// Postfix counts anew after each removal, Sendmail does not, and from the
-// bottom up both come to the same. A single sound MIME-Version stays.
-func removals(shown []envelope.Field) (removed []removal, hasVersion bool) {
-	count := make(map[string]int)
+// removals lists the fields that do not stay, the last first: Postfix counts
+// anew after each removal, Sendmail does not, and from the bottom up both come
+// to the same.
+func removals(shown []envelope.Field, stay []bool) (removed []removal) {
+	left := make(map[string]int)
 	for _, f := range shown {
-		count[strings.ToLower(f.Name)]++
-	}
-	left := make(map[string]int, len(count))
-	for name, n := range count {
-		left[name] = n
+		left[strings.ToLower(f.Name)]++
 	}
 	for i := len(shown) - 1; i >= 0; i-- {
 		name := strings.ToLower(shown[i].Name)
-		index := left[name]
+		if !stay[i] {
+			removed = append(removed, removal{shown[i].Name, left[name]})
+		}
 		left[name]--
-		if name == "mime-version" && count[name] == 1 && strings.TrimSpace(shown[i].Value) == "1.0" {
-			hasVersion = true
-			continue
-		}
-		if inside(name) {
-			removed = append(removed, removal{shown[i].Name, index})
-		}
 	}
-	return removed, hasVersion
-}
-
-// inside says whether a field, named in lower case, is left in the payload
-// only: what describes the body that was replaced, what signs it, and marks
-// like our own.
-func inside(name string) bool {
-	return strings.HasPrefix(name, "content-") || strings.HasPrefix(name, "arc-") ||
-		name == "dkim-signature" || name == "mime-version" || name == strings.ToLower(marker)
+	return removed
 }
 
 // bodyWriter cuts a body into the pieces that the protocol allows. Its lines

@@ -13,18 +13,12 @@ package envelope
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
-	"github.com/ProtonMail/go-crypto/openpgp/packet"
-
 	"sealmilter/keys"
-	"sealmilter/milter/envelope/openpgp"
 )
 
 // Field is a header field. Value is all that follows the colon, its leading
@@ -39,25 +33,33 @@ type Field struct {
 // Write for each piece of the body, Close, Copy for each copy; and Discard in
 // the end, whatever happened. It is not safe for concurrent use.
 type Sealing struct {
-	spool     *spool
-	encrypter *openpgp.Encrypter
+	method method
+	spool  *spool
+}
+
+// method encrypts one message, and wraps it up for each group of readers.
+type method interface {
+	io.WriteCloser
+	// addsType says whether a payload without a Content-Type field gets one.
+	addsType() bool
+	// copyFor makes the copy for some keys, once the message is closed.
+	copyFor(to []*keys.Key, now time.Time) (*Copy, error)
 }
 
 // Begin starts a message that is sealed with one method and cipher.
-func Begin(method keys.Method, cipher keys.Cipher, where Spool) (*Sealing, error) {
-	if method != keys.OpenPGP {
-		return nil, fmt.Errorf("sealing with %q is not supported", method)
-	}
-	function := openpgp.AES256
-	if cipher == keys.AES128 {
-		function = openpgp.AES128
-	}
+func Begin(name keys.Method, cipher keys.Cipher, where Spool) (*Sealing, error) {
 	s := &Sealing{spool: &spool{settings: where}}
-	encrypter, err := openpgp.NewEncrypter(s.spool, function)
+	var err error
+	switch name {
+	case keys.OpenPGP:
+		s.method, err = beginPGPMIME(s.spool, cipher)
+	default:
+		err = fmt.Errorf("sealing with %q is not supported", name)
+	}
 	if err != nil {
+		s.Discard()
 		return nil, err
 	}
-	s.encrypter = encrypter
 	return s, nil
 }
 
@@ -79,7 +81,7 @@ func (s *Sealing) Header(fields []Field) error {
 		header.WriteString(crlf(f.Value))
 		header.WriteString("\r\n")
 	}
-	if !typed || bytes.HasPrefix(header.Bytes(), []byte(addedType)) {
+	if s.method.addsType() && (!typed || bytes.HasPrefix(header.Bytes(), []byte(addedType))) {
 		if _, err := s.Write([]byte(addedType)); err != nil {
 			return err
 		}
@@ -96,10 +98,10 @@ func Original(payload []byte) []byte {
 }
 
 // Write seals the next piece of the body.
-func (s *Sealing) Write(body []byte) (int, error) { return s.encrypter.Write(body) }
+func (s *Sealing) Write(body []byte) (int, error) { return s.method.Write(body) }
 
 // Close ends the message.
-func (s *Sealing) Close() error { return s.encrypter.Close() }
+func (s *Sealing) Close() error { return s.method.Close() }
 
 // Discard gives back what the message took in memory and on disk. Copies of
 // it cannot be written any more. The zero Sealing holds nothing.
@@ -112,98 +114,59 @@ func (s *Sealing) Discard() {
 // Copy seals the message to keys, as they are good at the moment now. It is
 // called once for each group of recipients who may know of each other.
 func (s *Sealing) Copy(to []*keys.Key, now time.Time) (*Copy, error) {
-	var public []*packet.PublicKey
-	seen := make(map[string]bool)
-	for _, key := range to {
-		for _, p := range key.OpenPGPKeys(now) {
-			if !seen[string(p.Fingerprint)] {
-				seen[string(p.Fingerprint)] = true
-				public = append(public, p)
-			}
-		}
-	}
-	if len(public) == 0 {
-		return nil, errors.New("no key to seal to")
-	}
-	prefix, err := s.encrypter.Prefix(public)
+	c, err := s.method.copyFor(to, now)
 	if err != nil {
 		return nil, err
 	}
-	boundary, err := newBoundary()
-	if err != nil {
-		return nil, err
-	}
-	return &Copy{prefix: prefix, spool: s.spool, boundary: boundary}, nil
-}
-
-// newBoundary makes a MIME boundary that no armor can contain: its lines have
-// no underscore.
-func newBoundary() (string, error) {
-	random := make([]byte, 15)
-	if _, err := rand.Read(random); err != nil {
-		return "", fmt.Errorf("making a boundary: %w", err)
-	}
-	return "sealed_" + hex.EncodeToString(random), nil
+	c.spool = s.spool
+	return c, nil
 }
 
 // crlf writes the line breaks of a folded value as RFC 5322 has them: LF
 // becomes CRLF. A CR is content, wherever it stands.
 func crlf(value string) string { return strings.ReplaceAll(value, "\n", "\r\n") }
 
-// Copy is one sealed copy of a message, a PGP/MIME entity (RFC 3156, section
-// 4). It can be written any number of times until its Sealing is discarded.
+// Copy is one sealed copy of a message, a MIME entity. It can be written any
+// number of times until its Sealing is discarded.
 type Copy struct {
-	prefix   []byte
-	spool    *spool
-	boundary string
+	fields []Field
+	// The body is text around one encoded object, and the object is what is
+	// this copy's own, then what all copies share. Text has LF line ends.
+	opening, closing string
+	prefix           []byte
+	spool            *spool
+	encoder          func(w io.Writer, eol string) io.WriteCloser
+	encodedSize      func(size int64, eol int) int64
 }
 
 // Fields returns the header fields of the entity, of which MIME-Version is
 // none.
-func (c *Copy) Fields() []Field {
-	return []Field{{"Content-Type", " multipart/encrypted; protocol=\"application/pgp-encrypted\";\n\tboundary=\"" + c.boundary + "\""}}
-}
-
-// opening and closing are the body around the armored message.
-func (c *Copy) opening() string {
-	return "This message was sealed to its recipient's OpenPGP key when it arrived.\n" +
-		"\n--" + c.boundary + "\n" +
-		"Content-Type: application/pgp-encrypted\n" +
-		"Content-Description: PGP/MIME version identification\n" +
-		"\nVersion: 1\n" +
-		"\n--" + c.boundary + "\n" +
-		"Content-Type: application/octet-stream; name=\"encrypted.asc\"\n" +
-		"Content-Description: OpenPGP encrypted message\n" +
-		"Content-Disposition: inline; filename=\"encrypted.asc\"\n\n"
-}
-
-func (c *Copy) closing() string { return "\n--" + c.boundary + "--\n" }
+func (c *Copy) Fields() []Field { return c.fields }
 
 // Size is the length of the body that WriteBody writes with line ends of eol
 // bytes.
 func (c *Copy) Size(eol int) int64 {
-	text := c.opening() + c.closing()
+	text := c.opening + c.closing
 	breaks := strings.Count(text, "\n")
-	armored := openpgp.ArmoredSize(int64(len(c.prefix))+c.spool.size, eol)
-	return int64(len(text)+breaks*(eol-1)) + armored
+	return int64(len(text)+breaks*(eol-1)) + c.encodedSize(int64(len(c.prefix))+c.spool.size, eol)
 }
 
 // WriteBody writes the entity's body with eol, CRLF or LF, at the end of each
 // line. All of it is ASCII.
 func (c *Copy) WriteBody(w io.Writer, eol string) error {
-	if _, err := io.WriteString(w, strings.ReplaceAll(c.opening(), "\n", eol)); err != nil {
+	if _, err := io.WriteString(w, strings.ReplaceAll(c.opening, "\n", eol)); err != nil {
 		return err
 	}
-	armor := openpgp.NewArmorWriter(w, eol)
-	if _, err := armor.Write(c.prefix); err != nil {
+	encoder := c.encoder(w, eol)
+	if _, err := encoder.Write(c.prefix); err != nil {
 		return err
 	}
-	if _, err := c.spool.WriteTo(armor); err != nil {
+	if _, err := c.spool.WriteTo(encoder); err != nil {
 		return err
 	}
-	if err := armor.Close(); err != nil {
+	if err := encoder.Close(); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, strings.ReplaceAll(c.closing(), "\n", eol))
+	_, err := io.WriteString(w, strings.ReplaceAll(c.closing, "\n", eol))
 	return err
 }

@@ -307,7 +307,8 @@ func TestOpenRefuses(t *testing.T) {
 	middle := len(sound) / 2
 	changed := []byte(sound)
 	changed[middle] ^= 'A' ^ 'B'
-	boundary := "--" + c.boundary
+	_, boundary, _ := strings.Cut(c.Fields()[0].Value, "boundary=")
+	boundary = "--" + strings.Trim(boundary, `"`)
 	tests := map[string]string{
 		"empty":            "",
 		"plain":            "Content-Type: text/plain\n\nbody\n",

@@ -9,8 +9,8 @@ import (
 	"fmt"
 )
 
-// Object identifiers of what a message is made of: RFC 5652, sections 4 and
-// 6.1, and RFC 3565, section 4.1. Go has no constants of this type.
+// Object identifiers (RFC 5652, sections 4 and 6.1; RFC 3565, section 4.1), to
+// be read only: Go has no constants of this type.
 var (
 	oidData          = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
 	oidEnvelopedData = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 3}
@@ -62,74 +62,80 @@ func name(certificate *x509.Certificate) string {
 	return fmt.Sprintf("certificate %x", sha256.Sum256(certificate.Raw))
 }
 
-// head writes the headers around the ciphertext. They are
-//
-//	ContentInfo ::= SEQUENCE {
-//	    contentType   id-envelopedData,
-//	    content       [0] EXPLICIT EnvelopedData }
-//	EnvelopedData ::= SEQUENCE {
-//	    version                CMSVersion,
-//	    recipientInfos         SET OF RecipientInfo,
-//	    encryptedContentInfo   EncryptedContentInfo }
-//	EncryptedContentInfo ::= SEQUENCE {
-//	    contentType                  id-data,
-//	    contentEncryptionAlgorithm   AlgorithmIdentifier,
-//	    encryptedContent             [0] IMPLICIT OCTET STRING }
-//
-// and all end where the ciphertext ends, so that nothing follows it.
-func (e *Encrypter) head(version int, infos []asn1.RawValue) ([]byte, error) {
-	// The encoder sorts what it marks as a set, as DER asks for.
-	beginning, err := marshalAll(version, marshalAs{infos, "set"})
-	if err != nil {
-		return nil, err
+// The fields in front of the ciphertext. Each of the three sequences goes on
+// with the next one, and the last with the ciphertext, so that all end where
+// it ends and nothing follows it.
+type (
+	contentInfo struct { // section 3; goes on with [0] EXPLICIT envelopedData
+		ContentType asn1.ObjectIdentifier
 	}
+	envelopedData struct { // section 6.1; goes on with encryptedContentInfo
+		Version        int
+		RecipientInfos []asn1.RawValue `asn1:"set"` // which is sorted, as DER asks for
+	}
+	encryptedContentInfo struct { // section 6.1; goes on with [0] IMPLICIT OCTET STRING
+		ContentType                asn1.ObjectIdentifier
+		ContentEncryptionAlgorithm pkix.AlgorithmIdentifier
+	}
+)
+
+// Identifier octets of DER.
+const (
+	tagSequence        = 0x30
+	tagContextOctets   = 0x80 // [0], primitive
+	tagContextExplicit = 0xA0 // [0], constructed
+)
+
+// head writes the headers around the ciphertext, the innermost first: the
+// length of each counts those within.
+func (e *Encrypter) head(version int, infos []asn1.RawValue) ([]byte, error) {
 	algorithm, err := e.contentAlgorithm()
 	if err != nil {
 		return nil, err
 	}
-	content, err := marshalAll(oidData, algorithm)
-	if err != nil {
+	head := e.enclose(tagContextOctets, nil)
+	if head, err = e.sequence(encryptedContentInfo{oidData, algorithm}, head); err != nil {
 		return nil, err
 	}
-	outer, err := marshalAll(oidEnvelopedData)
-	if err != nil {
+	if head, err = e.sequence(envelopedData{version, infos}, head); err != nil {
 		return nil, err
 	}
-	content = append(content, header(contextTag, e.size)...)
-	content = e.enclose(sequenceTag, content)
-	content = e.enclose(sequenceTag, append(beginning, content...))
-	content = e.enclose(contextTag|constructed, content)
-	return e.enclose(sequenceTag, append(outer, content...)), nil
+	head = e.enclose(tagContextExplicit, head)
+	return e.sequence(contentInfo{oidEnvelopedData}, head)
 }
 
 // contentAlgorithm names the content's cipher, whose parameter is the
 // initialization vector (RFC 3565, section 4.1).
 func (e *Encrypter) contentAlgorithm() (pkix.AlgorithmIdentifier, error) {
-	iv, err := asn1.Marshal(e.iv)
-	if err != nil {
-		return pkix.AlgorithmIdentifier{}, err
-	}
-	algorithm := pkix.AlgorithmIdentifier{Algorithm: oidAES256CBC, Parameters: asn1.RawValue{FullBytes: iv}}
+	identifier := oidAES256CBC
 	if e.cipher == AES128 {
-		algorithm.Algorithm = oidAES128CBC
+		identifier = oidAES128CBC
 	}
-	return algorithm, nil
+	return algorithm(identifier, e.iv)
 }
 
-// Identifier octets of DER.
-const (
-	sequenceTag = 0x30
-	contextTag  = 0x80 // [0]
-	constructed = 0x20
-)
+// sequence writes a SEQUENCE of the fields of a struct, with rest and then the
+// ciphertext behind them. encoding/asn1 counts only what it has in memory: its
+// header is taken off, and one that counts all put in its place.
+func (e *Encrypter) sequence(fields any, rest []byte) ([]byte, error) {
+	der, err := asn1.Marshal(fields)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a header: %w", err)
+	}
+	var short asn1.RawValue
+	if _, err := asn1.Unmarshal(der, &short); err != nil {
+		return nil, fmt.Errorf("encoding a header: %w", err)
+	}
+	return e.enclose(tagSequence, append(short.Bytes, rest...)), nil
+}
 
 // enclose puts a header in front of content that goes on with the ciphertext.
 func (e *Encrypter) enclose(tag byte, content []byte) []byte {
 	return append(header(tag, int64(len(content))+e.size), content...)
 }
 
-// header writes identifier and length octets. encoding/asn1 can write a length
-// only for what it has in memory.
+// header writes the identifier octet and the length of a DER value, in as few
+// octets as the length needs.
 func header(tag byte, length int64) []byte {
 	if length < 0x80 {
 		return []byte{tag, byte(length)}
@@ -145,25 +151,16 @@ func header(tag byte, length int64) []byte {
 	return h
 }
 
-// marshalAs is a value with encoding/asn1's parameters for it.
-type marshalAs struct {
-	value  any
-	params string
-}
-
-// marshalAll writes values one after the other.
-func marshalAll(values ...any) ([]byte, error) {
-	var all []byte
-	for _, value := range values {
-		as, marked := value.(marshalAs)
-		if !marked {
-			as.value = value
-		}
-		der, err := asn1.MarshalWithParams(as.value, as.params)
-		if err != nil {
-			return nil, fmt.Errorf("encoding the message: %w", err)
-		}
-		all = append(all, der...)
+// algorithm is an AlgorithmIdentifier, with a parameter unless that is nil.
+func algorithm(identifier asn1.ObjectIdentifier, parameter any) (pkix.AlgorithmIdentifier, error) {
+	a := pkix.AlgorithmIdentifier{Algorithm: identifier}
+	if parameter == nil {
+		return a, nil
 	}
-	return all, nil
+	der, err := asn1.Marshal(parameter)
+	if err != nil {
+		return a, fmt.Errorf("encoding a parameter: %w", err)
+	}
+	a.Parameters.FullBytes = der
+	return a, nil
 }

@@ -1,0 +1,80 @@
+package cms
+
+import (
+	"crypto/aes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// sharedInfo is ECC-CMS-SharedInfo (RFC 5753, section 7.2): it binds the
+// wrapping key to the algorithm and the length that it is for.
+type sharedInfo struct {
+	KeyInfo     pkix.AlgorithmIdentifier
+	SuppPubInfo []byte `asn1:"explicit,tag:2"`
+}
+
+// wrapAgreed wraps key with one of the same length that is derived from the
+// secret of a key agreement.
+func wrapAgreed(secret []byte, algorithm pkix.AlgorithmIdentifier, key []byte) ([]byte, error) {
+	bits := binary.BigEndian.AppendUint32(nil, uint32(8*len(key)))
+	info, err := asn1.Marshal(sharedInfo{algorithm, bits})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the shared information: %w", err)
+	}
+	return wrapKey(deriveKey(secret, info, len(key)), key)
+}
+
+// deriveKey is the key derivation function of ANSI X9.63 with SHA-256 (SEC 1,
+// section 3.6.1): hashes of the secret, a counter and info, one after the
+// other, until there are size octets.
+func deriveKey(secret, info []byte, size int) []byte {
+	var key []byte
+	hash := sha256.New()
+	for counter := uint32(1); len(key) < size; counter++ {
+		hash.Reset()
+		hash.Write(secret)
+		hash.Write(binary.BigEndian.AppendUint32(nil, counter))
+		hash.Write(info)
+		key = hash.Sum(key)
+	}
+	return key[:size]
+}
+
+// semiblock is the unit of AES key wrap.
+const semiblock = 8
+
+// wrapKey is the AES key wrap of RFC 3394, section 2.2.1, with the initial
+// value of section 2.2.3.1. It wraps two semiblocks or more.
+func wrapKey(wrapping, key []byte) ([]byte, error) {
+	count := len(key) / semiblock
+	if len(key)%semiblock != 0 || count < 2 {
+		return nil, fmt.Errorf("internal error: a key of %d octets cannot be wrapped", len(key))
+	}
+	block, err := aes.NewCipher(wrapping)
+	if err != nil {
+		return nil, errors.New("internal error: no wrapping key")
+	}
+	// wrapped is A and R of the RFC, in their places in the output.
+	wrapped := make([]byte, semiblock+len(key))
+	for i := range semiblock {
+		wrapped[i] = 0xA6
+	}
+	copy(wrapped[semiblock:], key)
+	var b [aes.BlockSize]byte
+	for step := range 6 * count {
+		place := wrapped[semiblock*(1+step%count):][:semiblock]
+		copy(b[:semiblock], wrapped)
+		copy(b[semiblock:], place)
+		block.Encrypt(b[:], b[:])
+		var t [semiblock]byte
+		binary.BigEndian.PutUint64(t[:], uint64(step+1))
+		subtle.XORBytes(wrapped, b[:semiblock], t[:])
+		copy(place, b[semiblock:])
+	}
+	return wrapped, nil
+}
