@@ -2,7 +2,8 @@ package milter
 
 import (
 	"fmt"
-	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"sealmilter/keys"
@@ -13,17 +14,14 @@ import (
 // anything of a message but its sizes; addresses stand there only where the
 // site switched that on.
 
-// logSealed: the MTA has the sealed message.
+// logSealed: the MTA is given the sealed message. If the connection breaks
+// before it has all of it, that is logged behind this, and the MTA defers.
 func (s *session) logSealed(sealed *envelope.Copy, to []*keys.Key) {
 	m := s.message
-	fingerprints := make([]string, len(to))
-	for i, key := range to {
-		fingerprints[i] = key.Fingerprint
-	}
 	s.config().Log.Info("sealed", append(s.about(),
 		"method", keys.OpenPGP,
-		"cipher", m.sealed()[0].accounts[0].Cipher,
-		"keys", fingerprints,
+		"cipher", m.cipher(),
+		"keys", fingerprints(to),
 		"body_bytes", m.size,
 		"sealed_bytes", sealed.Size(1),
 		"seconds", time.Since(m.begun).Round(time.Millisecond).Seconds())...)
@@ -31,11 +29,13 @@ func (s *session) logSealed(sealed *envelope.Copy, to []*keys.Key) {
 
 // logPassed: no recipient is due for sealing.
 func (s *session) logPassed() {
-	reason := "no recipient was left"
-	if r := s.message.recipients; len(r) > 0 {
-		reason = r[0].decision.Reason
+	var reasons []string
+	for _, r := range s.message.recipients {
+		if !slices.Contains(reasons, r.decision.Reason) {
+			reasons = append(reasons, r.decision.Reason)
+		}
 	}
-	s.config().Log.Info("passed", append(s.about(), "reason", reason)...)
+	s.config().Log.Info("passed", append(s.about(), "reason", strings.Join(reasons, "; "))...)
 }
 
 // logDeferred: the message stays with its sender.
@@ -44,18 +44,19 @@ func (s *session) logDeferred(reason error) {
 }
 
 // logRecipientDeferred: one recipient was answered 451.
-func (s *session) logRecipientDeferred(address string, reason error) {
-	s.config().Log.Error("recipient deferred", append(s.about(), s.address(address), "reason", reason)...)
+func (s *session) logRecipientDeferred(r *recipient, reason error) {
+	s.config().Log.Error("recipient deferred", append(s.aboutRecipient(r), "reason", reason)...)
 }
 
-// logApart: a recipient was asked for in a transaction of its own.
+// logApart: a recipient was answered 452.
 func (s *session) logApart(r *recipient) {
-	s.config().Log.Info("recipient asked for apart", append(s.about(), s.address(r.address))...)
+	s.config().Log.Info("recipient asked for in a transaction of its own", s.aboutRecipient(r)...)
 }
 
 // logUnread: keys are enrolled that cannot be read, beside others that can.
-func (s *session) logUnread(reason error) {
-	s.config().Log.Warn("a key cannot be read", append(s.about(), "reason", reason)...)
+func (s *session) logUnread(r *recipient, unread []error) {
+	s.config().Log.Warn("not every key of a recipient can be read",
+		append(s.aboutRecipient(r), "reason", strings.TrimPrefix(because(unread), "; "))...)
 }
 
 // logBroken: a connection ended that the MTA did not end. A message that was
@@ -71,20 +72,16 @@ func (s *session) logPanic(cause any, stack []byte) {
 
 // config is what the message goes by, or what the next one would.
 func (s *session) config() Config {
-	if s.message != nil {
+	if s.message != nil && s.message.settings != nil {
 		return s.message.settings.Config
 	}
 	return s.server.now()
 }
 
-// about names the message: its queue id, or NOQUEUE as Postfix calls it, and
-// its recipients.
+// about names the message: its queue id, or NOQUEUE as Postfix calls it, the
+// SMTP client, and the recipients.
 func (s *session) about() []any {
-	queueID := s.conn.macro("i")
-	if queueID == "" {
-		queueID = "NOQUEUE"
-	}
-	attrs := []any{"queue_id", queueID}
+	attrs := s.aboutClient()
 	if s.message == nil {
 		return attrs
 	}
@@ -92,17 +89,43 @@ func (s *session) about() []any {
 	if s.config().LogAddresses && len(s.message.recipients) > 0 {
 		var to []string
 		for _, r := range s.message.recipients {
-			to = append(to, fmt.Sprintf("%q", r.address))
+			to = append(to, r.address)
 		}
 		attrs = append(attrs, "to", to)
 	}
 	return attrs
 }
 
-// address is a recipient's address where the site wants to see it.
-func (s *session) address(address string) slog.Attr {
-	if !s.config().LogAddresses {
-		return slog.Attr{}
+func (s *session) aboutClient() []any {
+	queueID := s.conn.macro("i")
+	if queueID == "" {
+		queueID = "NOQUEUE"
 	}
-	return slog.String("address", fmt.Sprintf("%q", address))
+	return []any{"queue_id", queueID, "client", s.client}
+}
+
+// aboutRecipient names one recipient by its address, where the site wants to
+// see that, and by the keys that it has.
+func (s *session) aboutRecipient(r *recipient) []any {
+	attrs := s.aboutClient()
+	if s.config().LogAddresses {
+		attrs = append(attrs, "address", r.address)
+	}
+	var enrolled []*keys.Key
+	for _, account := range r.accounts {
+		enrolled = append(enrolled, account.Keys...)
+	}
+	if len(enrolled) > 0 {
+		attrs = append(attrs, "keys", fingerprints(enrolled))
+	}
+	return attrs
+}
+
+func fingerprints(of []*keys.Key) (all []string) {
+	for _, key := range of {
+		if !slices.Contains(all, key.Fingerprint) {
+			all = append(all, key.Fingerprint)
+		}
+	}
+	return all
 }

@@ -10,9 +10,12 @@ import (
 	"sealmilter/policy"
 )
 
-// maxHeader bounds the header fields of one message that are held, in bytes.
-// Postfix limits each field (header_size_limit) but not their sum.
-const maxHeader = 4 << 20
+// Bounds of the header that is held of one message. Postfix limits each field
+// (header_size_limit) but neither their sum nor their number.
+const (
+	maxHeader     = 4 << 20 // bytes, with what it costs to hold a field
+	fieldOverhead = 64      // bytes
+)
 
 // message is what is known of one message. It is made at MAIL and ends with
 // the message or with ABORT; nothing of it reaches the next one.
@@ -32,13 +35,6 @@ type message struct {
 	poisoned bool // a panic left it in a state that nobody knows
 }
 
-// recipient is one accepted recipient and what was decided for it.
-type recipient struct {
-	address  string // as the MTA gave it, without angle brackets
-	accounts []*keys.Account
-	decision policy.Decision
-}
-
 // fail notes that the message cannot be handled. The first reason counts.
 func (m *message) fail(err error) {
 	if m.failed == nil {
@@ -52,10 +48,9 @@ func (m *message) addField(name, value string, leading bool) {
 	if !leading {
 		value = " " + value
 	}
-	m.headerSize += len(name) + len(value)
-	if m.headerSize > maxHeader {
+	if m.headerSize += len(name) + len(value) + fieldOverhead; m.headerSize > maxHeader {
 		m.header = nil
-		m.fail(fmt.Errorf("its header has more than %d bytes", maxHeader))
+		m.fail(fmt.Errorf("its header is longer than %d bytes", maxHeader))
 		return
 	}
 	m.header = append(m.header, envelope.Field{Name: name, Value: value})
@@ -63,8 +58,7 @@ func (m *message) addField(name, value string, leading bool) {
 
 // beginSealing starts to encrypt for the recipients that are due for it.
 func (m *message) beginSealing(spool envelope.Spool) error {
-	account := m.sealed()[0].accounts[0]
-	sealing, err := envelope.Begin(keys.OpenPGP, account.Cipher, spool)
+	sealing, err := envelope.Begin(keys.OpenPGP, m.cipher(), spool)
 	if err != nil {
 		return fmt.Errorf("beginning to seal: %w", err)
 	}
@@ -73,6 +67,18 @@ func (m *message) beginSealing(spool envelope.Spool) error {
 		return fmt.Errorf("sealing the header: %w", err)
 	}
 	return nil
+}
+
+// cipher is the strongest that one of the accounts sealed to has chosen.
+func (m *message) cipher() keys.Cipher {
+	for _, r := range m.sealed() {
+		for _, account := range r.accounts {
+			if account.Cipher == keys.AES256 {
+				return keys.AES256
+			}
+		}
+	}
+	return keys.AES128
 }
 
 // addBody takes a piece of the body. Where the message has failed already, it

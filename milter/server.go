@@ -3,8 +3,10 @@ package milter
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -34,7 +36,8 @@ type settings struct {
 
 // Server is the filter's side of the milter protocol.
 type Server struct {
-	places chan struct{} // for connections
+	places   chan struct{} // for connections
+	timeouts timeouts
 
 	mu        sync.Mutex
 	current   *settings
@@ -49,6 +52,7 @@ type Server struct {
 func NewServer(config Config, maxConnections int) *Server {
 	return &Server{
 		places:    make(chan struct{}, maxConnections),
+		timeouts:  defaultTimeouts,
 		current:   newSettings(config),
 		listeners: make(map[net.Listener]bool),
 		conns:     make(map[*conn]bool),
@@ -101,10 +105,10 @@ func (s *Server) now() Config {
 
 // acceptPause is how long accepting rests after an error that may pass, such
 // as too many open files.
-const acceptPause = 100 * time.Millisecond
+const acceptPause = time.Second
 
 // Serve accepts connections until Shutdown is called, when it returns nil, or
-// until the listener fails. It may be called for several listeners.
+// until somebody else closes the listener. It may be called for several.
 func (s *Server) Serve(ln net.Listener) error {
 	if !s.addListener(ln) {
 		return ln.Close()
@@ -118,16 +122,14 @@ func (s *Server) Serve(ln net.Listener) error {
 			continue
 		}
 		<-s.places
-		var ne net.Error
 		switch {
 		case s.isClosing():
 			return nil
-		case errors.As(err, &ne) && !errors.Is(err, net.ErrClosed):
-			s.now().Log.Warn("a connection was not accepted", "error", err)
-			time.Sleep(acceptPause)
-		default:
+		case errors.Is(err, net.ErrClosed):
 			return err
 		}
+		s.now().Log.Warn("a connection was not accepted", "error", err)
+		time.Sleep(acceptPause)
 	}
 }
 
@@ -135,7 +137,7 @@ func (s *Server) Serve(ln net.Listener) error {
 func (s *Server) start(nc net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := newConn(nc)
+	c := newConn(nc, s.timeouts)
 	if s.closing {
 		c.Close()
 		<-s.places
@@ -145,30 +147,39 @@ func (s *Server) start(nc net.Conn) {
 	s.ended.Go(func() { s.serve(c) })
 }
 
-// serve serves one connection to its end.
+// serve serves one connection to its end. Whatever goes wrong in it ends this
+// one connection.
 func (s *Server) serve(c *conn) {
+	session := newSession(s, c)
 	defer func() {
+		if cause := recover(); cause != nil {
+			session.logPanic(cause, debug.Stack())
+		}
 		c.Close()
 		s.mu.Lock()
 		delete(s.conns, c)
 		s.mu.Unlock()
 		<-s.places
 	}()
-	if err := c.negotiate(); err != nil {
+	switch err := c.negotiate(); {
+	case errors.Is(err, io.EOF): // somebody looked whether there is anybody
+		return
+	case err != nil:
 		s.now().Log.Warn("the option negotiation failed", "error", err)
 		return
 	}
-	session := newSession(s, c)
-	defer session.reset()
 	filter := milter.Server{
 		NewMilter: func() milter.Milter { return session },
 		Actions:   actionsNeeded,
 		Protocol:  c.protocol,
 	}
-	filter.Serve(&oneConn{Conn: c, gone: c.closed}) // its error is that there is no second connection
-	if c.fault != nil {
-		session.logBroken(c.fault)
+	// Serve returns when go-milter has closed the connection; its error is that
+	// there is no second one.
+	filter.Serve(&oneConn{Conn: c, gone: c.closed})
+	if c.readErr != nil {
+		session.logBroken(c.readErr)
 	}
+	session.reset()
 }
 
 // Shutdown stops accepting, lets messages under way finish, and returns when
@@ -197,7 +208,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	for c := range s.conns {
-		c.Close()
+		c.Conn.Close() // what is under way there meets the error and ends
 	}
 	s.mu.Unlock()
 	<-done

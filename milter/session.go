@@ -26,31 +26,27 @@ const (
 
 const codeReply = byte(milter.ActReplyCode)
 
-// progressInterval is how often the MTA hears of us while the copy is made:
-// Sendmail waits for 10 seconds (timeout R).
-const progressInterval = 4 * time.Second
-
-// endTimeout is what the end of a message may take in all. Postfix waits for
-// 300 seconds (milter_content_timeout), Sendmail as long (timeout E).
-const endTimeout = 240 * time.Second
-
-// lookupTimeout bounds a lookup whatever the store's own limit is: Sendmail
-// waits 10 seconds for a reply.
-const lookupTimeout = 8 * time.Second
-
 // session is one connection's backend. go-milter asks for a new backend after
 // every final reply, in the middle of a transaction too, and is given the
 // same one: a message begins at MAIL and ends here, nowhere else.
 type session struct {
 	server  *Server
 	conn    *conn
+	client  string   // the SMTP client's address, "" for local submission
 	message *message // nil outside of a transaction
 }
 
-func newSession(s *Server, c *conn) *session { return &session{server: s, conn: c} }
+func newSession(s *Server, c *conn) *session {
+	session := &session{server: s, conn: c}
+	c.header = session.header
+	return session
+}
 
-// Connect has nothing to decide.
-func (s *session) Connect(string, string, uint16, net.IP, *milter.Modifier) (milter.Response, error) {
+// Connect notes who the SMTP client is.
+func (s *session) Connect(_, _ string, _ uint16, address net.IP, _ *milter.Modifier) (milter.Response, error) {
+	if address != nil {
+		s.client = address.String()
+	}
 	return s.unless(milter.OptNoConnReply, milter.RespContinue), nil
 }
 
@@ -85,15 +81,17 @@ func (s *session) RcptTo(string, *milter.Modifier) (milter.Response, error) {
 		if s.message == nil {
 			return s.refuse(errors.New("the MTA sent RCPT outside of a transaction"))
 		}
-		address := strings.TrimSuffix(strings.TrimPrefix(s.conn.strings[0], "<"), ">")
-		r, err := s.lookup(address)
-		if err != nil {
-			return s.refuseRecipient(address, err)
+		r := &recipient{
+			address:  strings.TrimSuffix(strings.TrimPrefix(s.conn.args[0], "<"), ">"),
+			resolved: s.conn.resolved,
+		}
+		if err := s.lookup(r); err != nil {
+			return s.refuseRecipient(r, err)
 		}
 		if !s.message.admits(r) {
 			s.logApart(r)
 			if s.message.local {
-				s.message.fail(errors.New("recipients who are to be sealed to apart came in a local submission, where none can be refused"))
+				s.message.fail(errors.New("recipients that need transactions of their own came in one local submission, where none can be refused: the message waits in the maildrop queue until it is removed (postsuper -d) and sent to each apart"))
 				return milter.RespContinue
 			}
 			return milter.NewResponseStr(codeReply, replyApart)
@@ -105,36 +103,35 @@ func (s *session) RcptTo(string, *milter.Modifier) (milter.Response, error) {
 
 // lookup asks the store for one recipient and decides. The error says why the
 // recipient must be deferred.
-func (s *session) lookup(address string) (*recipient, error) {
-	r := &recipient{address: address}
-	if !s.message.settings.Policy.Enable {
-		r.decision = s.message.settings.Policy.Decide(policy.Facts{})
-		return r, nil
+func (s *session) lookup(r *recipient) error {
+	config := s.config()
+	if !config.Policy.Enable {
+		r.decision = config.Policy.Decide(policy.Facts{})
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
-	defer cancel()
-	found, err := keys.Lookup(ctx, s.message.settings.Store, []string{address})
+	names, err := r.names()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r.accounts = found[address].Accounts
-	r.decision = s.message.settings.Policy.DecideRecipient(found[address], time.Now())
-	var unread []error
-	for _, account := range r.accounts {
-		unread = append(unread, account.Unread...)
+	ctx, cancel := context.WithTimeout(context.Background(), s.conn.timeouts.lookup)
+	defer cancel()
+	found, err := keys.Lookup(ctx, config.Store, names)
+	if err != nil {
+		return err
 	}
+	r.decide(config.Policy, names, found, time.Now())
 	if r.decision.Outcome == policy.Defer {
-		return nil, errors.Join(append([]error{errors.New(r.decision.Reason)}, unread...)...)
+		return fmt.Errorf("%s%s", r.decision.Reason, because(r.unread()))
 	}
-	if len(unread) > 0 {
-		s.logUnread(errors.Join(unread...))
+	if unread := r.unread(); len(unread) > 0 {
+		s.logUnread(r, unread)
 	}
-	return r, nil
+	return nil
 }
 
 // refuseRecipient defers one recipient and leaves the others their chance.
-func (s *session) refuseRecipient(address string, err error) milter.Response {
-	s.logRecipientDeferred(address, err)
+func (s *session) refuseRecipient(r *recipient, err error) milter.Response {
+	s.logRecipientDeferred(r, err)
 	if s.message.local {
 		s.message.fail(err)
 		return milter.RespContinue
@@ -142,14 +139,16 @@ func (s *session) refuseRecipient(address string, err error) milter.Response {
 	return milter.NewResponseStr(codeReply, replyDefer)
 }
 
-// Header keeps a header field.
-func (s *session) Header(name, value string, _ *milter.Modifier) (milter.Response, error) {
-	return s.guard(milter.OptNoHeaderReply, func() milter.Response {
-		if s.message != nil {
-			s.message.addField(name, value, s.leadingSpace())
-		}
-		return milter.RespContinue
-	})
+// Header is never called: the connection hands the fields on by itself.
+func (s *session) Header(string, string, *milter.Modifier) (milter.Response, error) {
+	panic("internal error: go-milter was shown a header field")
+}
+
+// header keeps a header field.
+func (s *session) header(name, value string) {
+	if s.message != nil {
+		s.message.addField(name, value, s.leadingSpace())
+	}
 }
 
 // Headers ends the header. What is not to be sealed is accepted here: its
@@ -158,8 +157,8 @@ func (s *session) Headers(textproto.MIMEHeader, *milter.Modifier) (milter.Respon
 	return s.guard(0, func() milter.Response {
 		m := s.message
 		switch {
-		case m == nil:
-			return s.refuse(errors.New("the MTA sent a header outside of a transaction"))
+		case m == nil || len(m.recipients) == 0 && m.failed == nil:
+			return s.refuse(errors.New("the MTA sent a message without its beginning, or without a recipient"))
 		case m.failed == nil && len(m.sealed()) == 0:
 			s.logPassed()
 			s.reset()
@@ -197,8 +196,7 @@ func (s *session) Body(edit *milter.Modifier) (milter.Response, error) {
 		if m.failed != nil {
 			return s.refuse(m.failed)
 		}
-		s.conn.limit(time.Now().Add(endTimeout))
-		defer s.conn.limit(time.Time{})
+		s.conn.limit(time.Now().Add(s.conn.timeouts.end)) // taken off by the next MAIL
 		sealed, to, err := s.finishSealing()
 		if err == nil {
 			err = rewrite(edit, m.header, sealed, s.leadingSpace())
@@ -216,7 +214,7 @@ func (s *session) Body(edit *milter.Modifier) (milter.Response, error) {
 // wait. When it returns, no progress is sent any more: it would end the
 // replacement of the body.
 func (s *session) finishSealing() (*envelope.Copy, []*keys.Key, error) {
-	stop := keepWaiting(s.conn, progressInterval)
+	stop := keepWaiting(s.conn, s.conn.timeouts.progress)
 	defer stop()
 	return s.message.finishSealing(time.Now())
 }
@@ -248,18 +246,15 @@ func keepWaiting(c *conn, interval time.Duration) (stop func()) {
 
 // Abort ends the message without a trace. It may come at any time, twice too.
 func (s *session) Abort(*milter.Modifier) error {
-	_, err := s.guard(0, func() milter.Response {
-		s.reset()
-		return nil
-	})
-	return err
+	s.reset()
+	return nil
 }
 
 // refuse defers the message and ends it.
 func (s *session) refuse(err error) milter.Response {
 	s.logDeferred(err)
 	if s.message != nil && s.message.poisoned {
-		s.conn.last = true
+		s.conn.lastReply = true
 	}
 	s.reset()
 	return milter.NewResponseStr(codeReply, replyDefer)
@@ -268,7 +263,7 @@ func (s *session) refuse(err error) milter.Response {
 // reset ends the message and gives back what it holds.
 func (s *session) reset() {
 	s.endMessage()
-	s.conn.setBusy(false)
+	s.conn.end()
 }
 
 func (s *session) endMessage() {
@@ -316,6 +311,6 @@ func (s *session) panicked(promised milter.OptProtocol) milter.Response {
 		s.message.poisoned = true
 		return nil
 	}
-	s.conn.last = true
+	s.conn.lastReply = true
 	return s.refuse(failure)
 }

@@ -255,7 +255,7 @@ func TestOneOfTwoKeysUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	opens(t, f.send(t, textMessage("hello"), "ann@example.org"), ann, textMessage("hello"))
-	if !strings.Contains(f.log.String(), "a key cannot be read") {
+	if !strings.Contains(f.log.String(), "not every key of a recipient can be read") {
 		t.Error("the log does not say so")
 	}
 }
@@ -279,7 +279,7 @@ func TestMessageDeferred(t *testing.T) {
 		for range 50 {
 			m.Header = append(m.Header, client.Field{Name: "X-Filler", Value: " " + strings.Repeat("x", 100_000)})
 		}
-		f.deferred(t, f.send(t, m, "ann@example.org").Final, "its header has more than")
+		f.deferred(t, f.send(t, m, "ann@example.org").Final, "its header is longer than")
 	})
 	t.Run("missing action", func(t *testing.T) {
 		f := newFilter(t, nil)
@@ -303,7 +303,7 @@ func TestPanicInTheBody(t *testing.T) {
 	for _, protocol := range []milter.OptProtocol{protocolWanted, 0} {
 		f := newFilter(t, nil)
 		ours, _ := pipe(t)
-		s := newSession(f.Server, newConn(ours))
+		s := newSession(f.Server, newConn(ours, defaultTimeouts))
 		s.conn.protocol = protocol
 		s.message = &message{settings: f.acquire(), sealing: &envelope.Sealing{}} // its encrypter is missing
 		reply, err := s.BodyChunk([]byte("first"), nil)
@@ -321,7 +321,7 @@ func TestPanicInTheBody(t *testing.T) {
 		if got := reply.Response(); got.Code != codeReply || string(got.Data) != replyDefer+"\x00" {
 			t.Errorf("the answer is %c %q", got.Code, got.Data)
 		}
-		if s.conn.awaitFrame() {
+		if s.conn.awaitFrame(time.Second) {
 			t.Error("the connection would be used again")
 		}
 		if !strings.Contains(f.log.String(), "message.go") {
@@ -426,7 +426,7 @@ func TestLocalSubmission(t *testing.T) {
 // TestProgress makes the end of a message slow.
 func TestProgress(t *testing.T) {
 	ours, theirs := pipe(t)
-	c := newConn(ours)
+	c := newConn(ours, defaultTimeouts)
 	stop := keepWaiting(c, 5*time.Millisecond)
 	frame := make([]byte, 5)
 	for range 3 {

@@ -15,20 +15,31 @@ import (
 	"github.com/emersion/go-milter"
 )
 
-// Limits of the wire.
-const (
-	// maxFrame is the largest frame that is read, in bytes: more than the
-	// longest header field that Postfix shows (header_size_limit, 102,400)
-	// and than a body chunk (65,535).
-	maxFrame = 1 << 20
-	// idleTimeout ends a connection on which the MTA has said nothing. An
-	// SMTP client may take five minutes for each command, and Sendmail an hour.
-	idleTimeout = 2 * time.Hour
-	// frameTimeout is what the rest of a frame may take once it has begun.
-	frameTimeout = 30 * time.Second
-	// writeTimeout is what the MTA may take to read one frame of ours.
-	writeTimeout = 60 * time.Second
-)
+// maxFrame is the largest frame that is read, in bytes: more than the longest
+// header field that Postfix shows (header_size_limit, 102,400) and than a body
+// chunk (65,535).
+const maxFrame = 1 << 20
+
+// timeouts bound all that is waited for.
+type timeouts struct {
+	first    time.Duration // for the option negotiation, which follows a connection at once
+	idle     time.Duration // for the next command: an SMTP client may take five minutes for each, and Sendmail an hour
+	frame    time.Duration // for the rest of a frame that has begun
+	write    time.Duration // for the MTA to take a piece of a reply
+	lookup   time.Duration // for the store: Sendmail waits 10 seconds for a reply (timeout R)
+	end      time.Duration // for the whole end of a message: both MTAs wait 300 seconds (milter_content_timeout, timeout E)
+	progress time.Duration // between two signs of life meanwhile
+}
+
+var defaultTimeouts = timeouts{
+	first:    30 * time.Second,
+	idle:     2 * time.Hour,
+	frame:    30 * time.Second,
+	write:    60 * time.Second,
+	lookup:   8 * time.Second,
+	end:      240 * time.Second,
+	progress: 4 * time.Second,
+}
 
 // Protocol version 6 is what Postfix 2.6 and Sendmail 8.14 speak, and newer.
 const (
@@ -44,46 +55,57 @@ const (
 		milter.OptNoConnReply | milter.OptNoHeloReply | milter.OptNoHeaderReply | milter.OptNoBodyReply
 )
 
-const codeUnknown = 'U' // SMFIC_UNKNOWN, which go-milter takes for an error
+// What go-milter has no name for.
+const (
+	codeUnknown  = 'U' // SMFIC_UNKNOWN, an SMTP command that the MTA does not know either
+	codeProgress = 'p' // SMFIR_PROGRESS
+)
 
 // conn is the connection that go-milter's server reads from. It hands on
 // whole frames only, has noted what go-milter drops, and takes away what
-// go-milter does not understand.
+// go-milter does not understand or would keep.
 type conn struct {
 	net.Conn
+	timeouts timeouts
+	header   func(name, value string) // takes each header field
 
 	protocol milter.OptProtocol // what was agreed on
 	lacking  milter.OptAction   // needed actions that the MTA did not offer
 
-	buffer  []byte            // the frame last read, its length in front
-	rest    []byte            // what go-milter has still to read of it
-	strings []string          // of the MAIL or RCPT command last read: the address, then its arguments
-	connect map[string]string // macros of the connection
-	message map[string]string // macros of the message
-	fault   error             // why reading ended, nil where the MTA ended it
-	last    bool              // nothing is read any more once the reply is out
+	buffer    []byte            // the frame last read, its length in front
+	pending   []byte            // what go-milter has still to read of it
+	args      []string          // of the MAIL or RCPT command last read: the address, then its ESMTP arguments
+	resolved  string            // the macro {rcpt_addr} of the RCPT command last read
+	connect   map[string]string // macros of the connection
+	message   map[string]string // macros of the message
+	readErr   error             // why reading ended, nil where the MTA ended it
+	lastReply bool              // nothing is read any more once the reply is out
 
-	writing sync.Mutex // a progress frame never stands inside another
-	until   time.Time  // when the last frame of a reply must be out, zero where nothing presses
+	writing  sync.Mutex // one writer at a time
+	until    time.Time  // when the verdict must be out, zero where nothing presses
+	writeErr error      // the first; nothing is written behind it
 
 	state    sync.Mutex
 	busy     bool // a message is under way
 	draining bool // the server is shutting down
 
 	closing sync.Once
-	closed  chan struct{} // closed with the connection
+	closed  chan struct{} // closed when go-milter is done with the connection
 }
 
-func newConn(nc net.Conn) *conn {
+func newConn(nc net.Conn, t timeouts) *conn {
 	return &conn{
-		Conn:    nc,
-		connect: make(map[string]string),
-		message: make(map[string]string),
-		closed:  make(chan struct{}),
+		Conn:     nc,
+		timeouts: t,
+		header:   func(string, string) {},
+		connect:  make(map[string]string),
+		message:  make(map[string]string),
+		closed:   make(chan struct{}),
 	}
 }
 
-// Close closes the connection, which may be closed already.
+// Close closes the connection, which may be closed already. go-milter does so
+// as its last act; whoever else wants it to end closes c.Conn.
 func (c *conn) Close() error {
 	err := c.Conn.Close()
 	c.closing.Do(func() { close(c.closed) })
@@ -93,7 +115,7 @@ func (c *conn) Close() error {
 // negotiate answers the MTA's first frame. go-milter would announce version 2
 // and options that the MTA may not have offered.
 func (c *conn) negotiate() error {
-	frame, err := c.readFrame()
+	frame, err := c.readFrame(c.timeouts.first)
 	if err != nil {
 		return err
 	}
@@ -116,34 +138,34 @@ func (c *conn) negotiate() error {
 }
 
 // Read gives go-milter the next frame, length and all. Every end looks like
-// the MTA's own to it; the reason stays in c.fault.
+// the MTA's own to it; the reason stays in c.readErr.
 func (c *conn) Read(p []byte) (int, error) {
-	for len(c.rest) == 0 {
-		frame, err := c.readFrame()
+	for len(c.pending) == 0 {
+		frame, err := c.readFrame(c.timeouts.idle)
 		ours := false
 		if err == nil {
 			ours, err = c.take(milter.Code(frame[0]), frame[1:])
 		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				c.fault = err
+				c.readErr = err
 			}
 			return 0, io.EOF
 		}
 		if !ours {
-			c.rest = c.buffer
+			c.pending = c.buffer
 		}
 	}
-	n := copy(p, c.rest)
-	c.rest = c.rest[n:]
+	n := copy(p, c.pending)
+	c.pending = c.pending[n:]
 	return n, nil
 }
 
 // readFrame reads one frame and returns it without its length. Nothing is
 // allocated before the length is known to be sound. The frame is good until
 // the next one is read.
-func (c *conn) readFrame() ([]byte, error) {
-	if !c.awaitFrame() {
+func (c *conn) readFrame(patience time.Duration) ([]byte, error) {
+	if !c.awaitFrame(patience) {
 		return nil, io.EOF
 	}
 	var head [4]byte
@@ -154,7 +176,7 @@ func (c *conn) readFrame() ([]byte, error) {
 	if length == 0 || length > maxFrame {
 		return nil, fmt.Errorf("a frame of %d bytes, at most %d are read", length, maxFrame)
 	}
-	if err := c.SetReadDeadline(time.Now().Add(frameTimeout)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(c.timeouts.frame)); err != nil {
 		return nil, err
 	}
 	c.buffer = slices.Grow(append(c.buffer[:0], head[:]...), int(length))[:len(head)+int(length)]
@@ -168,20 +190,29 @@ func (c *conn) readFrame() ([]byte, error) {
 // awaitFrame sets the deadline for the next frame. It says no where none is
 // to be read: the last reply is out, or the server shuts down and no message
 // is under way.
-func (c *conn) awaitFrame() bool {
+func (c *conn) awaitFrame(patience time.Duration) bool {
 	c.state.Lock()
 	defer c.state.Unlock()
-	if c.last || c.draining && !c.busy {
+	if c.lastReply || c.draining && !c.busy {
 		return false
 	}
-	return c.SetReadDeadline(time.Now().Add(idleTimeout)) == nil
+	return c.SetReadDeadline(time.Now().Add(patience)) == nil
 }
 
-// setBusy notes that a message is under way, or is over.
-func (c *conn) setBusy(busy bool) {
+// begin notes that a message is under way.
+func (c *conn) begin() {
 	c.state.Lock()
 	defer c.state.Unlock()
-	c.busy = busy
+	c.busy = true
+}
+
+// end notes that the message is over. Its macros must not be taken for those
+// of the next one, which need not have any.
+func (c *conn) end() {
+	clear(c.message)
+	c.state.Lock()
+	defer c.state.Unlock()
+	c.busy = false
 }
 
 // drain lets the message under way finish and ends the connection after it;
@@ -214,20 +245,19 @@ func (c *conn) take(code milter.Code, data []byte) (ours bool, err error) {
 	case milter.CodeMacro:
 		return true, c.takeMacros(data)
 	case milter.CodeMail, milter.CodeRcpt:
-		if c.strings, err = split(data); err != nil || len(c.strings) == 0 {
+		if c.args, err = split(data); err != nil || len(c.args) == 0 {
 			return false, fmt.Errorf("a malformed %c command", code)
 		}
 		if code == milter.CodeMail {
-			c.setBusy(true)
+			c.limit(time.Time{})
+			c.begin()
 		}
+		c.resolved = c.message["rcpt_addr"]
+		delete(c.message, "rcpt_addr") // it is of this recipient only
 	case milter.CodeHeader:
-		// go-milter skips what is not two strings, and answers it too.
-		if args, err := split(data); err != nil || len(args) != 2 || args[0] == "" {
-			return false, errors.New("a malformed header command")
-		}
-	case codeUnknown: // an SMTP command that the MTA does not know either
-		_, err := c.Write([]byte{0, 0, 0, 1, byte(milter.ActContinue)})
-		return true, err
+		return true, c.takeHeader(data)
+	case codeUnknown:
+		return true, c.goOn(0)
 	case milter.CodeQuitNewConn:
 		return true, io.EOF
 	case milter.CodeEOB:
@@ -240,6 +270,28 @@ func (c *conn) take(code milter.Code, data []byte) (ours bool, err error) {
 		return false, fmt.Errorf("an unknown command %q", byte(code))
 	}
 	return false, nil
+}
+
+// takeHeader hands a header field on. go-milter is not shown it: it would keep
+// the fields of all messages until the next ABORT, which Sendmail need not
+// send, and it skips what is not two strings, but answers it.
+func (c *conn) takeHeader(data []byte) error {
+	field, err := split(data)
+	if err != nil || len(field) != 2 || field[0] == "" {
+		return errors.New("a malformed header command")
+	}
+	c.header(field[0], field[1])
+	return c.goOn(milter.OptNoHeaderReply)
+}
+
+// goOn answers a command that go-milter is not shown, unless the MTA was
+// promised no answer.
+func (c *conn) goOn(promised milter.OptProtocol) error {
+	if c.protocol&promised != 0 {
+		return nil
+	}
+	_, err := c.Write([]byte{0, 0, 0, 1, byte(milter.ActContinue)})
+	return err
 }
 
 // takeMacros notes the macros that come before a command. Those of MAIL begin
@@ -297,25 +349,34 @@ func (c *conn) limit(until time.Time) {
 	c.until = until
 }
 
-// Write sends whole frames, as go-milter does.
+// Write sends what go-milter writes, which for a long frame are several
+// pieces. After an error nothing more goes out: behind half a frame, a verdict
+// would be taken for the rest of it.
 func (c *conn) Write(p []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	deadline := time.Now().Add(writeTimeout)
+	if c.writeErr != nil {
+		return 0, c.writeErr
+	}
+	deadline := time.Now().Add(c.timeouts.write)
 	if !c.until.IsZero() && c.until.Before(deadline) {
 		deadline = c.until
 	}
-	if err := c.SetWriteDeadline(deadline); err != nil {
-		return 0, err
+	if c.writeErr = c.SetWriteDeadline(deadline); c.writeErr != nil {
+		return 0, c.writeErr
 	}
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		c.writeErr = err
+		c.Conn.Close()
+	}
+	return n, err
 }
 
 // progress tells the MTA that the filter is still at work, which begins its
-// time-out anew. It is allowed at the end of a message only, and never
-// between two pieces of a replaced body.
+// time-out anew. It is allowed at the end of a message only, while go-milter
+// writes nothing: never within a frame, or between two pieces of a body.
 func (c *conn) progress() error {
-	const codeProgress = 'p' // SMFIR_PROGRESS
 	_, err := c.Write([]byte{0, 0, 0, 1, codeProgress})
 	return err
 }

@@ -318,6 +318,7 @@ func TestOpenRefuses(t *testing.T) {
 		"a third part":     strings.Replace(sound, boundary+"--", boundary+"\nContent-Type: text/plain\n\nhello\n"+boundary+"--", 1),
 		"no version":       strings.Replace(sound, "Version: 1", "Version: 2", 1),
 		"another protocol": strings.Replace(sound, "protocol=\"application/pgp", "protocol=\"application/x", 1),
+		"not encrypted":    strings.Replace(sound, sound[strings.Index(sound, "-----BEGIN"):strings.Index(sound, "-----END")], literal(t), 1),
 		"parts of another": strings.Replace(sound, "application/octet-stream", "text/plain", 1),
 	}
 	for name, message := range tests {
@@ -327,5 +328,57 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	if _, err := Open([]byte(sound), openpgp.EntityList{newReader(t).entity}); err == nil {
 		t.Error("opened with the key of somebody else")
+	}
+}
+
+// literal is a message in armor that nobody encrypted, without its last line.
+func literal(t *testing.T) string {
+	var text strings.Builder
+	w, err := armor.Encode(&text, "PGP MESSAGE", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := packet.SerializeLiteral(nopCloser{w}, true, "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content.Write([]byte("Content-Type: text/plain\r\n\r\nhello\r\n"))
+	content.Close()
+	w.Close()
+	return strings.TrimSuffix(text.String(), "-----END PGP MESSAGE-----")
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+// TestShape holds the octets around the armor, and that no two copies share a
+// boundary.
+func TestShape(t *testing.T) {
+	r := newReader(t)
+	s := seal(t, Spool{Memory: 1 << 20}, nil, nil)
+	seen := make(map[string]bool)
+	for range 10 {
+		c, err := s.Copy([]*keys.Key{r.key}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		message := string(write(t, c, "\n"))
+		_, boundary, _ := strings.Cut(c.Fields()[0].Value, "boundary=")
+		boundary = strings.Trim(boundary, `"`)
+		if seen[boundary] {
+			t.Errorf("the boundary %s comes twice", boundary)
+		}
+		seen[boundary] = true
+		for _, want := range []string{
+			"\n\n--" + boundary + "\nContent-Type: application/pgp-encrypted\n",
+			"\n\nVersion: 1\n\n--" + boundary + "\nContent-Type: application/octet-stream;",
+			"\n\n-----BEGIN PGP MESSAGE-----\n\n",
+			"-----END PGP MESSAGE-----\n\n--" + boundary + "--\n",
+		} {
+			if strings.Count(message, want) != 1 {
+				t.Errorf("there is no %q in\n%s", want, message)
+			}
+		}
 	}
 }

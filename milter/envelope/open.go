@@ -31,6 +31,9 @@ func Open(message []byte, with openpgp.KeyRing) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decrypting: %w", err)
 	}
+	if !details.IsEncrypted {
+		return nil, errors.New("this is armored, but not encrypted")
+	}
 	payload, err := io.ReadAll(details.UnverifiedBody)
 	if err != nil {
 		return nil, fmt.Errorf("decrypting: %w", err)

@@ -52,7 +52,7 @@ func (c Cipher) keySize() int {
 	return 0
 }
 
-// bufferSize is how much content is encrypted and written at a time.
+// bufferSize is how much ciphertext is gathered before it goes out.
 const bufferSize = 64 << 10
 
 // maxSize is the longest ciphertext: OpenSSL and NSS keep lengths in an int.
@@ -68,7 +68,8 @@ type Encrypter struct {
 	iv     []byte
 
 	cbc    cipher.BlockMode
-	buffer []byte // content that waits for encryption, which is done in place
+	rest   []byte // content of a block that is not full
+	buffer []byte // ciphertext that waits to be written
 	size   int64  // octets written to w
 	closed bool
 	err    error // of the writer behind; the ciphertext may have a hole
@@ -93,6 +94,7 @@ func NewEncrypter(w io.Writer, c Cipher) (*Encrypter, error) {
 		return nil, fmt.Errorf("starting the cipher: %w", err)
 	}
 	e.cbc = cipher.NewCBCEncrypter(block, e.iv)
+	e.rest = make([]byte, 0, aes.BlockSize)
 	e.buffer = make([]byte, 0, bufferSize)
 	return e, nil
 }
@@ -103,17 +105,24 @@ func (e *Encrypter) Write(p []byte) (int, error) {
 		return 0, errors.New("internal error: content behind the end of the message")
 	}
 	written := len(p)
-	for len(p) > 0 {
-		n := copy(e.buffer[len(e.buffer):bufferSize], p)
-		e.buffer, p = e.buffer[:len(e.buffer)+n], p[n:]
-		if len(e.buffer) < bufferSize {
-			break
-		}
-		if err := e.flush(); err != nil {
-			return 0, err
+	if len(e.rest) > 0 {
+		n := min(aes.BlockSize-len(e.rest), len(p))
+		e.rest, p = append(e.rest, p[:n]...), p[n:]
+		if len(e.rest) == aes.BlockSize {
+			e.encrypt(e.rest)
+			e.rest = e.rest[:0]
 		}
 	}
-	return written, e.err
+	for len(p) >= aes.BlockSize && e.err == nil {
+		n := min(len(p)&^(aes.BlockSize-1), bufferSize-len(e.buffer))
+		e.encrypt(p[:n])
+		p = p[n:]
+	}
+	if e.err != nil {
+		return 0, e.err
+	}
+	e.rest = append(e.rest, p...)
+	return written, nil
 }
 
 // Close pads the content (RFC 5652, section 6.3) and writes the rest of the
@@ -123,34 +132,42 @@ func (e *Encrypter) Close() error {
 		return e.err
 	}
 	e.closed = true
-	padding := aes.BlockSize - len(e.buffer)%aes.BlockSize
+	padding := aes.BlockSize - len(e.rest)
 	for range padding {
-		e.buffer = append(e.buffer, byte(padding))
+		e.rest = append(e.rest, byte(padding))
 	}
-	err := e.flush()
-	e.buffer, e.cbc = nil, nil
-	return err
+	e.encrypt(e.rest)
+	e.flush()
+	e.rest, e.buffer, e.cbc = nil, nil, nil
+	return e.err
 }
 
 // Size is the number of octets that were written: the ciphertext.
 func (e *Encrypter) Size() int64 { return e.size }
 
-// flush encrypts the buffer, which holds full blocks. After an error it does
-// nothing but return it: what comes behind a hole is no message.
-func (e *Encrypter) flush() error {
-	if e.err != nil {
-		return e.err
+// encrypt adds full blocks to the buffer, which has room for one at least.
+func (e *Encrypter) encrypt(blocks []byte) {
+	old := len(e.buffer)
+	e.buffer = e.buffer[:old+len(blocks)]
+	e.cbc.CryptBlocks(e.buffer[old:], blocks)
+	if len(e.buffer) == bufferSize {
+		e.flush()
 	}
-	if e.size+int64(len(e.buffer)) > maxSize {
+}
+
+// flush writes the buffer. After an error nothing is written any more: what
+// comes behind a hole is no message.
+func (e *Encrypter) flush() {
+	if e.err == nil && e.size+int64(len(e.buffer)) > maxSize {
 		e.err = fmt.Errorf("more than %d octets are too many for a CMS message", int64(maxSize))
-		return e.err
 	}
-	e.cbc.CryptBlocks(e.buffer, e.buffer)
-	n, err := e.w.Write(e.buffer)
-	if err == nil && n != len(e.buffer) {
-		err = io.ErrShortWrite
+	if e.err == nil {
+		var n int
+		n, e.err = e.w.Write(e.buffer)
+		if e.err == nil && n != len(e.buffer) {
+			e.err = io.ErrShortWrite
+		}
+		e.size += int64(n)
 	}
-	e.size += int64(n)
-	e.buffer, e.err = e.buffer[:0], err
-	return err
+	e.buffer = e.buffer[:0]
 }

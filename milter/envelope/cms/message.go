@@ -22,6 +22,10 @@ var (
 // message; with the ciphertext behind it, it is the whole message. The
 // Encrypter must be closed: only then is the length known. The certificates
 // are not changed and may be shared, and Prefix may be called concurrently.
+//
+// RSA keys and elliptic curves can share a copy, but NSS before 3.100 opens no
+// message that has a curve's RecipientInfo, not even for its RSA readers
+// (Mozilla's bug 676100): the caller does well to keep the two apart.
 func (e *Encrypter) Prefix(to []*x509.Certificate) ([]byte, error) {
 	if !e.closed {
 		return nil, errors.New("internal error: recipients for a message that has not ended")

@@ -14,7 +14,7 @@ import (
 )
 
 // Object identifiers of key management (RFC 3370, section 4.2.1; RFC 5753,
-// sections 7.1.1, 7.1.4 and 7.1.5), to be read only.
+// sections 7.1.2, 7.1.4 and 7.1.5), to be read only.
 var (
 	oidRSAEncryption  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
 	oidECPublicKey    = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
@@ -24,7 +24,7 @@ var (
 )
 
 // Sizes of RSA keys in bits: below the one a key can be broken (RFC 8551,
-// section 4.3), above the other OpenSSL does not use it.
+// section 4.4), above the other OpenSSL does not use it.
 const (
 	minRSABits = 2048
 	maxRSABits = 16384
@@ -93,7 +93,7 @@ func (e *Encrypter) recipientInfo(certificate *x509.Certificate) ([]byte, int, e
 		info, err := e.keyAgree(rid, key)
 		return info, versionKeyAgree, err
 	case nil:
-		return nil, 0, fmt.Errorf("a key of an unknown kind cannot be sealed to")
+		return nil, 0, errors.New("a key of an unknown kind cannot be sealed to")
 	default:
 		return nil, 0, fmt.Errorf("a key of kind %s cannot be sealed to", certificate.PublicKeyAlgorithm)
 	}
@@ -115,14 +115,14 @@ func identify(certificate *x509.Certificate) (issuerAndSerialNumber, error) {
 
 // keyTrans encrypts the content key with an RSA key.
 func (e *Encrypter) keyTrans(rid issuerAndSerialNumber, key *rsa.PublicKey) ([]byte, error) {
-	if key == nil || key.N == nil {
+	if key == nil || key.N == nil || key.N.Sign() <= 0 {
 		return nil, errors.New("an RSA key without a modulus cannot be sealed to")
 	}
 	if bits := key.N.BitLen(); bits < minRSABits || bits > maxRSABits {
 		return nil, fmt.Errorf("an RSA key of %d bits cannot be sealed to, only %d to %d", bits, minRSABits, maxRSABits)
 	}
-	// What is wrong with this padding, a reader that tells good from bad to
-	// whoever asks often enough, is at the reader's; gpgsm and NSS know no other.
+	// This padding endangers a reader that shows strangers, message after
+	// message, whether decryption succeeded; but gpgsm 2.2 knows no other.
 	//lint:ignore SA1019 there is nothing else that every S/MIME reader opens
 	encrypted, err := rsa.EncryptPKCS1v15(rand.Reader, key, e.key)
 	if err != nil {
@@ -163,7 +163,7 @@ func (e *Encrypter) keyAgree(rid issuerAndSerialNumber, key *ecdsa.PublicKey) ([
 	return asn1.MarshalWithParams(keyAgreeRecipientInfo{
 		Version: versionKeyAgree,
 		// Without parameters: the curve is the recipient's (RFC 5753, section
-		// 3.1.1). Outlook is said to stumble over the NULL allowed here.
+		// 3.1.1). Outlook was reported to stumble over the NULL that is allowed.
 		Originator: originator{originatorPublicKey{
 			Algorithm: pkix.AlgorithmIdentifier{Algorithm: oidECPublicKey},
 			PublicKey: asn1.BitString{Bytes: point, BitLength: 8 * len(point)},
@@ -173,8 +173,8 @@ func (e *Encrypter) keyAgree(rid issuerAndSerialNumber, key *ecdsa.PublicKey) ([
 	}, "tag:1")
 }
 
-// agreementKey checks a key on a curve. P-224 is none of RFC 5753's curves
-// that anyone uses, and crypto/ecdh has no other.
+// agreementKey checks that a key is a point of P-256, P-384 or P-521, which are
+// the curves that crypto/ecdh and the readers have in common.
 func agreementKey(key *ecdsa.PublicKey) (*ecdh.PublicKey, error) {
 	//lint:ignore SA1019 the method below panics on a key without coordinates
 	if key == nil || key.Curve == nil || key.X == nil || key.Y == nil {

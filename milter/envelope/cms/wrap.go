@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 )
 
 // sharedInfo is ECC-CMS-SharedInfo (RFC 5753, section 7.2): it binds the
@@ -26,15 +27,14 @@ func wrapAgreed(secret []byte, algorithm pkix.AlgorithmIdentifier, key []byte) (
 	if err != nil {
 		return nil, fmt.Errorf("encoding the shared information: %w", err)
 	}
-	return wrapKey(deriveKey(secret, info, len(key)), key)
+	return wrapKey(deriveKey(sha256.New(), secret, info, len(key)), key)
 }
 
-// deriveKey is the key derivation function of ANSI X9.63 with SHA-256 (SEC 1,
-// section 3.6.1): hashes of the secret, a counter and info, one after the
+// deriveKey is the key derivation function of ANSI X9.63 (SEC 1, section
+// 3.6.1): hashes of the secret, a counter and info, one after the
 // other, until there are size octets.
-func deriveKey(secret, info []byte, size int) []byte {
+func deriveKey(hash hash.Hash, secret, info []byte, size int) []byte {
 	var key []byte
-	hash := sha256.New()
 	for counter := uint32(1); len(key) < size; counter++ {
 		hash.Reset()
 		hash.Write(secret)

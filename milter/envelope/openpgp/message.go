@@ -32,6 +32,3 @@ func (e *Encrypter) Prefix(to []*packet.PublicKey) ([]byte, error) {
 	prefix.Write(bodyLength(e.size))
 	return prefix.Bytes(), nil
 }
-
-// Size is the number of octets that were written: the SEIPD packet's body.
-func (e *Encrypter) Size() int64 { return e.size }

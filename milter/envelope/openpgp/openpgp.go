@@ -21,7 +21,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
-// Cipher is a symmetric cipher that Encrypt knows.
+// Cipher is a symmetric cipher that NewEncrypter knows.
 type Cipher = packet.CipherFunction
 
 // The ciphers that mail is sealed with.
@@ -50,8 +50,7 @@ const (
 const maxPacket = 1<<32 - 1
 
 // Encrypter is an io.WriteCloser that encrypts what is written to it. Its
-// output is the body of the SEIPD packet; Message puts headers and key
-// packets around it.
+// output is the body of the SEIPD packet; Prefix makes what stands in front.
 type Encrypter struct {
 	w          io.Writer
 	function   Cipher

@@ -2,6 +2,8 @@ package openpgp
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -243,5 +245,40 @@ func BenchmarkEncrypt(b *testing.B) {
 				w.Close()
 			}
 		})
+	}
+}
+
+// TestSecretsAreFresh looks at what nobody sees from outside: each message has
+// a key and a prefix of its own, and the prefix repeats its last two octets
+// (RFC 9580, section 5.13.1).
+func TestSecretsAreFresh(t *testing.T) {
+	seen := make(map[string]bool)
+	for range 20 {
+		for _, function := range []Cipher{AES128, AES256} {
+			var body bytes.Buffer
+			e, err := NewEncrypter(&body, function)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+			block, err := aes.NewCipher(e.sessionKey)
+			if err != nil || len(e.sessionKey) != function.KeySize() {
+				t.Fatalf("a key of %d octets, error %v", len(e.sessionKey), err)
+			}
+			prefix := make([]byte, aes.BlockSize+2)
+			//lint:ignore SA1019 it is the mode that RFC 9580 prescribes here
+			cipher.NewCFBDecrypter(block, make([]byte, aes.BlockSize)).XORKeyStream(prefix, body.Bytes()[1:][:len(prefix)])
+			if !bytes.Equal(prefix[14:16], prefix[16:18]) {
+				t.Errorf("the prefix %x does not repeat its last octets", prefix)
+			}
+			for _, secret := range [][]byte{e.sessionKey, prefix} {
+				if seen[string(secret)] || bytes.Count(secret, []byte{0}) > 4 {
+					t.Errorf("%x is not random", secret)
+				}
+				seen[string(secret)] = true
+			}
+		}
 	}
 }

@@ -1,0 +1,74 @@
+package cms
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+)
+
+// lines is base64 in lines of 76, the slow way.
+func lines(content []byte, eol string) string {
+	var text strings.Builder
+	encoded := base64.StdEncoding.EncodeToString(content)
+	for len(encoded) > 0 {
+		n := min(76, len(encoded))
+		text.WriteString(encoded[:n] + eol)
+		encoded = encoded[n:]
+	}
+	return text.String()
+}
+
+// TestBase64 compares at every length around a line, and around the buffer,
+// written in pieces.
+func TestBase64(t *testing.T) {
+	var lengths []int
+	for size := range 240 {
+		lengths = append(lengths, size)
+	}
+	lengths = append(lengths, textBuffer/4*3, textBuffer, 200_000)
+	for _, eol := range []string{"\n", "\r\n"} {
+		for _, size := range lengths {
+			content := random(size)
+			want := lines(content, eol)
+			for _, piece := range []int{1, 7, 56, 57, 58, 1000, 65536} {
+				var text bytes.Buffer
+				w := NewBase64Writer(&text, eol)
+				for rest := content; len(rest) > 0; {
+					n := min(piece, len(rest))
+					w.Write(rest[:n])
+					rest = rest[n:]
+				}
+				if err := w.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if text.String() != want {
+					t.Fatalf("size %d, pieces of %d:\n%s\nwant\n%s", size, piece, text.String(), want)
+				}
+				if got := Base64Size(int64(size), len(eol)); got != int64(len(want)) {
+					t.Fatalf("Base64Size(%d, %d) = %d, want %d", size, len(eol), got, len(want))
+				}
+			}
+		}
+	}
+}
+
+func TestBase64WriterFails(t *testing.T) {
+	for _, room := range []int{0, 1, textBuffer, 4 * textBuffer} {
+		disk := &failing{n: room}
+		w := NewBase64Writer(disk, "\n")
+		var err error
+		for range 10 {
+			_, e := w.Write(make([]byte, textBuffer))
+			err = errors.Join(err, e)
+		}
+		if err == nil {
+			t.Errorf("room for %d bytes: no error from Write", room)
+		}
+		disk.n = 1 << 30
+		if w.Close() == nil {
+			t.Errorf("room for %d bytes: no error from Close", room)
+		}
+	}
+}
