@@ -9,7 +9,8 @@ DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 TIME    ?= 30s
 
-LDFLAGS  = -s -w -X main.version=$(VERSION)
+STRIP    = -s -w
+LDFLAGS  = $(STRIP) -X main.version=$(VERSION)
 # "./..." leaves out what lies below a testdata folder.
 PACKAGES = ./... ./testdata/bed ./testdata/messages ./testdata/mta
 MANPAGES = sealmilter.8 sealmilter.toml.5
@@ -62,17 +63,23 @@ bin/%: contrib/man/%.scd
 	@mkdir -p bin
 	scdoc <$< >$@
 
-# The manual needs scdoc; without it the program is installed all the same.
-install: build
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/doc/sealmilter
+# Nothing is built here: this may run as root, without Go in its path. The
+# manual needs scdoc; without it the program is installed all the same, but
+# not a package.
+DOC = $(DESTDIR)$(PREFIX)/share/doc/sealmilter
+MAN = $(DESTDIR)$(PREFIX)/share/man
+
+install:
+	@test -x bin/sealmilter || { echo "there is no bin/sealmilter: run make first"; exit 1; }
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DOC)/postgres
 	install -m 0755 bin/sealmilter $(DESTDIR)$(PREFIX)/sbin/sealmilter
-	install -m 0644 README.md CHANGELOG.md LICENSE contrib/sealmilter.toml $(DESTDIR)$(PREFIX)/share/doc/sealmilter
-	cp -R contrib/postgres $(DESTDIR)$(PREFIX)/share/doc/sealmilter/
+	install -m 0644 README.md CHANGELOG.md SECURITY.md LICENSE contrib/sealmilter.toml $(DOC)
+	install -m 0644 contrib/postgres/* $(DOC)/postgres
 	@if command -v scdoc >/dev/null; then \
-		$(MAKE) man && \
-		install -d $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8 && \
-		install -m 0644 bin/sealmilter.8 $(DESTDIR)$(PREFIX)/share/man/man8/ && \
-		install -m 0644 bin/sealmilter.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/; \
+		$(MAKE) man && install -d $(MAN)/man5 $(MAN)/man8 && \
+		install -m 0644 bin/sealmilter.8 $(MAN)/man8/ && \
+		install -m 0644 bin/sealmilter.toml.5 $(MAN)/man5/; \
+	elif [ -n "$(DESTDIR)" ]; then echo "scdoc is not installed, and a package needs the manual"; exit 1; \
 	else echo "scdoc is not installed: the manual pages are left out"; fi
 
 clean:

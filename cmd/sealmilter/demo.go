@@ -26,7 +26,7 @@ import (
 )
 
 // demoAddress is whose mail the demonstration seals.
-const demoAddress = "ann@example.org"
+const demoAddress = "reader@example.org"
 
 func demoCommand() *cobra.Command {
 	return &cobra.Command{
@@ -83,7 +83,7 @@ func (d *demo) run(ctx context.Context, arrived client.Message) error {
 	if err != nil {
 		return failure("sending the message: %w", err)
 	}
-	d.say("3. A message for %s went through it, as it would from Postfix:\n", demoAddress)
+	d.say("3. A message for %s went through it, as Postfix would send it:\n", demoAddress)
 	sideBySide(d.out, "What arrived", lines(arrived.Shown()), "What Postfix keeps now", lines(left))
 	if err := d.open(ctx, left, arrived.Shown()); err != nil {
 		return failure("opening the message: %w", err)
@@ -102,7 +102,7 @@ func (d *demo) makeKey(ctx context.Context) (err error) {
 	if _, _, err := sqlite.Migrate(ctx, d.storePath()); err != nil {
 		return err
 	}
-	if d.entity, err = openpgp.NewEntity("Ann", "", demoAddress, &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA}); err != nil {
+	if d.entity, err = openpgp.NewEntity("Reader", "", demoAddress, &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA}); err != nil {
 		return err
 	}
 	var public bytes.Buffer
