@@ -23,7 +23,7 @@ func (s *session) logSealed(sealed *envelope.Copy, to []*keys.Key) {
 		"cipher", m.cipher(),
 		"keys", fingerprints(to),
 		"body_bytes", m.size,
-		"sealed_bytes", sealed.Size(1),
+		"sealed_bytes", m.sealedSize(sealed),
 		"seconds", time.Since(m.begun).Round(time.Millisecond).Seconds())...)
 }
 
@@ -41,6 +41,11 @@ func (s *session) logPassed() {
 // logDeferred: the message stays with its sender.
 func (s *session) logDeferred(reason error) {
 	s.config().Log.Error("deferred", append(s.about(), "reason", reason)...)
+}
+
+// logTooLarge: the message was refused for good.
+func (s *session) logTooLarge(size, limit int64) {
+	s.config().Log.Warn("refused, too large once sealed", append(s.about(), "sealed_bytes", size, "limit", limit)...)
 }
 
 // logRecipientDeferred: one recipient was answered 451.

@@ -116,6 +116,28 @@ func (m *message) finishSealing(now time.Time) (*envelope.Copy, []*keys.Key, err
 	return c, to, nil
 }
 
+// sealedSize is what the sealed message takes in the MTA's queue: header and
+// body with LF line ends, without what the MTA keeps of the envelope.
+func (m *message) sealedSize(sealed *envelope.Copy) int64 {
+	stay, added := sealed.OuterHeader(m.header)
+	size := sealed.Size(1) + 1
+	for i, f := range m.header {
+		if stay[i] {
+			size += f.Size()
+		}
+	}
+	for _, f := range added {
+		size += f.Size()
+	}
+	return size
+}
+
+// tooLarge says whether the MTA could not keep the sealed message.
+func (m *message) tooLarge(sealed *envelope.Copy) bool {
+	limit := m.settings.SizeLimit
+	return limit > 0 && m.sealedSize(sealed) > limit
+}
+
 // sealed are the recipients whose copy is to be sealed.
 func (m *message) sealed() []*recipient {
 	var sealed []*recipient

@@ -23,7 +23,8 @@ type Config struct {
 	Policy       policy.Policy
 	Spool        envelope.Spool
 	Log          *slog.Logger
-	LogAddresses bool // whether recipients are named in the log
+	LogAddresses bool  // whether recipients are named in the log
+	SizeLimit    int64 // bytes that a sealed message may have in the MTA's queue; 0: no limit
 }
 
 // settings are a Config and the messages that go by it.

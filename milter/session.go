@@ -22,6 +22,7 @@ import (
 const (
 	replyDefer = "451 4.3.0 Mail cannot be sealed at the moment, please try again later"
 	replyApart = "452 4.5.3 Please send to this recipient in a transaction of its own"
+	replyLarge = "552 5.3.4 The message is too large once it is sealed (%d bytes, at most %d can be taken)"
 )
 
 const codeReply = byte(milter.ActReplyCode)
@@ -198,6 +199,9 @@ func (s *session) Body(edit *milter.Modifier) (milter.Response, error) {
 		}
 		s.conn.limit(time.Now().Add(s.conn.timeouts.end)) // taken off by the next MAIL
 		sealed, to, err := s.finishSealing()
+		if err == nil && m.tooLarge(sealed) {
+			return s.refuseLarge(m.sealedSize(sealed))
+		}
 		if err == nil {
 			err = rewrite(edit, m.header, sealed, s.leadingSpace())
 		}
@@ -258,6 +262,16 @@ func (s *session) refuse(err error) milter.Response {
 	}
 	s.reset()
 	return milter.NewResponseStr(codeReply, replyDefer)
+}
+
+// refuseLarge refuses a message that the MTA could not keep, for good: Postfix
+// would take a queue file over its limit for a fault of the moment and, worse,
+// say so only behind the data.
+func (s *session) refuseLarge(size int64) milter.Response {
+	limit := s.message.settings.SizeLimit
+	s.logTooLarge(size, limit)
+	s.reset()
+	return milter.NewResponseStr(codeReply, fmt.Sprintf(replyLarge, size, limit))
 }
 
 // reset ends the message and gives back what it holds.

@@ -477,3 +477,23 @@ func TestReconfigure(t *testing.T) {
 	default:
 	}
 }
+
+// TestSizeLimit refuses a message for good that would be a byte too large, and
+// takes one that just fits. The size is that of the message as it is queued.
+func TestSizeLimit(t *testing.T) {
+	f := newFilter(t, nil)
+	ann := f.enrol(t, "ann@example.org")
+	m := numbered("token", 100_000)
+	size := int64(len(f.send(t, m, "ann@example.org").Queued.Bytes()))
+	f.change(func(c *Config) { c.SizeLimit = size })
+	opens(t, f.send(t, m, "ann@example.org"), ann, m)
+	f.change(func(c *Config) { c.SizeLimit = size - 1 })
+	result := f.send(t, m, "ann@example.org")
+	if want := fmt.Sprintf("552 5.3.4 The message is too large once it is sealed (%d bytes, at most %d can be taken)", size, size-1); result.Final.String() != want {
+		t.Errorf("the answer is %q, want %q", result.Final, want)
+	}
+	if result.Queued != nil || len(result.Edits) > 0 {
+		t.Error("it was edited all the same")
+	}
+	untouched(t, f.send(t, m, "bob@example.org")) // no limit of ours for what stays as it is
+}

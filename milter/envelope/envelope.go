@@ -29,6 +29,9 @@ type Field struct {
 	Value string
 }
 
+// Size is the length of the field with LF line ends, in bytes.
+func (f Field) Size() int64 { return int64(len(f.Name) + len(":") + len(f.Value) + len("\n")) }
+
 // Sealing is one message while it is encrypted. The way is Begin, Header,
 // Write for each piece of the body, Close, Copy for each copy; and Discard in
 // the end, whatever happened. It is not safe for concurrent use.
