@@ -177,7 +177,7 @@ func openedBy(result client.Result, with *openpgp.Entity, m client.Message) erro
 	if result.Queued == nil {
 		return fmt.Errorf("nothing was queued, the answer is %q", result.Final)
 	}
-	got, err := envelope.Open(result.Queued.Bytes(), openpgp.EntityList{with})
+	got, err := envelope.Open(result.Queued.Bytes(), &envelope.Secret{OpenPGP: openpgp.EntityList{with}})
 	if err != nil {
 		return err
 	}

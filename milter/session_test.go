@@ -178,7 +178,7 @@ func TestMixed(t *testing.T) {
 			continue
 		}
 		opens(t, result, ann, textMessage("hello"))
-		if _, err := envelope.Open(result.Queued.Bytes(), openpgp.EntityList{bea}); err == nil {
+		if _, err := envelope.Open(result.Queued.Bytes(), &envelope.Secret{OpenPGP: openpgp.EntityList{bea}}); err == nil {
 			t.Errorf("to %q: bea can read it", test.to)
 		}
 	}

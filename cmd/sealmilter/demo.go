@@ -194,7 +194,7 @@ func (d *demo) send(addr string, m client.Message) ([]byte, error) {
 // open opens the sealed message with the secret key, by two programs where
 // there are two.
 func (d *demo) open(ctx context.Context, sealed, want []byte) error {
-	opened, err := envelope.Open(sealed, openpgp.EntityList{d.entity})
+	opened, err := envelope.Open(sealed, &envelope.Secret{OpenPGP: openpgp.EntityList{d.entity}})
 	if err != nil {
 		return err
 	}

@@ -139,7 +139,7 @@ func TestPayload(t *testing.T) {
 				shown.WriteString(f.Name + ":" + strings.ReplaceAll(f.Value, "\n", "\r\n") + "\r\n")
 			}
 			shown.WriteString("\r\n" + test.body)
-			got, err := Open(write(t, c, "\n"), openpgp.EntityList{r.entity})
+			got, err := Open(write(t, c, "\n"), &Secret{OpenPGP: openpgp.EntityList{r.entity}})
 			if err != nil || string(got) != shown.String() {
 				t.Errorf("taken apart again it is\n%q, want\n%q (error %v)", got, shown.String(), err)
 			}
@@ -191,7 +191,7 @@ func TestCopies(t *testing.T) {
 		}
 		message := write(t, c, "\n")
 		for _, r := range to {
-			if got, err := Open(message, openpgp.EntityList{r.entity}); err != nil || string(got) != "\r\nbody" {
+			if got, err := Open(message, &Secret{OpenPGP: openpgp.EntityList{r.entity}}); err != nil || string(got) != "\r\nbody" {
 				t.Errorf("a reader got %q, error %v", got, err)
 			}
 		}
@@ -322,11 +322,11 @@ func TestOpenRefuses(t *testing.T) {
 		"parts of another": strings.Replace(sound, "application/octet-stream", "text/plain", 1),
 	}
 	for name, message := range tests {
-		if got, err := Open([]byte(message), openpgp.EntityList{r.entity}); err == nil || got != nil {
+		if got, err := Open([]byte(message), &Secret{OpenPGP: openpgp.EntityList{r.entity}}); err == nil || got != nil {
 			t.Errorf("%s: opened as %q", name, got)
 		}
 	}
-	if _, err := Open([]byte(sound), openpgp.EntityList{newReader(t).entity}); err == nil {
+	if _, err := Open([]byte(sound), &Secret{OpenPGP: openpgp.EntityList{newReader(t).entity}}); err == nil {
 		t.Error("opened with the key of somebody else")
 	}
 }

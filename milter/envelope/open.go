@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -11,15 +12,33 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"sealmilter/milter/envelope/cms"
 )
 
 // Open is the way back: it takes a sealed message, outer header and all, and
 // gives back the message that was sealed, byte for byte as the filter was
-// shown it. The line ends of the sealed message may be LF or CRLF. Nothing is
-// returned before the whole of it has been authenticated.
-func Open(message []byte, with openpgp.KeyRing) ([]byte, error) {
+// shown it. The line ends of the sealed message may be LF or CRLF. Of an
+// OpenPGP message nothing is returned before the whole has been authenticated;
+// S/MIME's usual ciphers do not authenticate.
+func Open(message []byte, with *Secret) ([]byte, error) {
 	header, body := splitHeader(message)
-	armored, err := encryptedPart(header, body)
+	kind, params, err := mime.ParseMediaType(fieldValue(header, "Content-Type"))
+	switch {
+	case err != nil:
+	case kind == "multipart/encrypted" && strings.EqualFold(params["protocol"], "application/pgp-encrypted"):
+		return openPGPMIME(body, params["boundary"], with.OpenPGP)
+	case kind == "application/pkcs7-mime", kind == "application/x-pkcs7-mime":
+		return openSMIME(header, body, with.SMIME)
+	}
+	return nil, errors.New("this is neither a PGP/MIME nor an S/MIME encrypted message")
+}
+
+func openPGPMIME(body []byte, boundary string, with openpgp.EntityList) ([]byte, error) {
+	if len(with) == 0 {
+		return nil, errors.New("this is an OpenPGP message, and the key is not an OpenPGP key")
+	}
+	armored, err := encryptedPart(body, boundary)
 	if err != nil {
 		return nil, err
 	}
@@ -39,6 +58,26 @@ func Open(message []byte, with openpgp.KeyRing) ([]byte, error) {
 		return nil, fmt.Errorf("decrypting: %w", err)
 	}
 	return Original(payload), nil
+}
+
+// openSMIME opens an entity whose body is a CMS message, in base64 as we write
+// it or binary.
+func openSMIME(header, body []byte, with []cms.Identity) ([]byte, error) {
+	if len(with) == 0 {
+		return nil, errors.New("this is an S/MIME message, and the key is an OpenPGP key")
+	}
+	if strings.EqualFold(fieldValue(header, "Content-Transfer-Encoding"), "base64") {
+		decoded, err := io.ReadAll(base64.NewDecoder(base64.StdEncoding, bytes.NewReader(body)))
+		if err != nil {
+			return nil, fmt.Errorf("reading the base64: %w", err)
+		}
+		body = decoded
+	}
+	payload, err := cms.Open(body, with)
+	if err != nil {
+		return nil, fmt.Errorf("decrypting: %w", err)
+	}
+	return payload, nil
 }
 
 // splitHeader cuts a message at its first empty line. What a mail program
@@ -80,12 +119,8 @@ func fieldValue(header []byte, name string) string {
 
 // encryptedPart finds the armored part of a PGP/MIME entity, which has exactly
 // two parts (RFC 3156, section 4).
-func encryptedPart(header, body []byte) (io.Reader, error) {
-	kind, params, err := mime.ParseMediaType(fieldValue(header, "Content-Type"))
-	if err != nil || kind != "multipart/encrypted" || !strings.EqualFold(params["protocol"], "application/pgp-encrypted") {
-		return nil, errors.New("this is not a PGP/MIME encrypted message")
-	}
-	parts := multipart.NewReader(bytes.NewReader(body), params["boundary"])
+func encryptedPart(body []byte, boundary string) (io.Reader, error) {
+	parts := multipart.NewReader(bytes.NewReader(body), boundary)
 	var found [2][]byte
 	for i, want := range []string{"application/pgp-encrypted", "application/octet-stream"} {
 		part, err := parts.NextRawPart()
