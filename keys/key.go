@@ -88,8 +88,9 @@ func (k *Key) OpenPGPKeys(now time.Time) []*packet.PublicKey {
 	return public
 }
 
-// Armored returns the key as an armored block without its third parties'
-// signatures, which no sealing needs.
+// Armored returns the key as an armored block, packet by packet as it was
+// handed in, without what no sealing needs: third parties' signatures, user
+// ids without a signature by the key, photographs.
 func (k *Key) Armored() string { return armorBlock(k.packets) }
 
 func (k *Key) valid(now time.Time) []encryptionKey {

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -26,12 +27,22 @@ type Account struct {
 // Lookup asks the store for all addresses in one query and parses the keys it
 // answers with. The result has an entry for every address asked. An address
 // that the store says nothing of is a failed lookup, never an absent key: the
-// error wraps ErrStore. No error here names an address: the daemon logs them,
-// and it logs addresses only where the site wants them.
+// error wraps ErrStore. An address that cannot be read is one that the MTA may
+// read in another way, so that nobody can say that it has no key: an error
+// too. No error here names an address: the daemon logs them, and it logs
+// addresses only where the site wants them.
 func Lookup(ctx context.Context, store Store, addresses []string) (map[string]*Recipient, error) {
-	asked := make([]string, len(addresses))
-	for i, address := range addresses {
-		asked[i] = Canonical(address)
+	var asked []string
+	spelled := make(map[string][]string, len(addresses)) // by what is asked for them
+	for _, address := range addresses {
+		canonical, ok := readAddress(address)
+		if !ok {
+			return nil, errors.New("looking recipients up: one of the addresses is none by RFC 5321, section 4.1.2")
+		}
+		if spelled[canonical] == nil {
+			asked = append(asked, canonical)
+		}
+		spelled[canonical] = append(spelled[canonical], address)
 	}
 	rows, err := store.RecipientKeys(ctx, asked)
 	if err != nil {
@@ -42,20 +53,23 @@ func Lookup(ctx context.Context, store Store, addresses []string) (map[string]*R
 		answered[row.Address] = append(answered[row.Address], row)
 	}
 	found := make(map[string]*Recipient, len(addresses))
-	for i, address := range addresses {
-		rows := answered[asked[i]]
-		if len(rows) == 0 {
-			return nil, fmt.Errorf("looking recipients up: %w: its answer has no row for one of the addresses", ErrStore)
-		}
-		if found[address], err = newRecipient(address, rows); err != nil {
+	for _, canonical := range asked {
+		accounts, err := readAccounts(answered[canonical])
+		if err != nil {
 			return nil, fmt.Errorf("looking recipients up: %w: %w", ErrStore, err)
+		}
+		for _, address := range spelled[canonical] {
+			found[address] = &Recipient{Address: address, Accounts: accounts}
 		}
 	}
 	return found, nil
 }
 
-func newRecipient(address string, rows []Row) (*Recipient, error) {
-	r := &Recipient{Address: address}
+// readAccounts reads the store's rows for one address.
+func readAccounts(rows []Row) (accounts []*Account, err error) {
+	if len(rows) == 0 {
+		return nil, errors.New("its answer has no row for one of the addresses")
+	}
 	byAddress := make(map[string]*Account)
 	for _, row := range rows {
 		if row.Account == "" && row.Key == "" {
@@ -64,21 +78,28 @@ func newRecipient(address string, rows []Row) (*Recipient, error) {
 		if row.Account == "" { // a site's own function may leave it out; a key is never overlooked
 			row.Account = row.Address
 		}
+		chosen, err := newAccount(row)
+		if err != nil {
+			return nil, err
+		}
 		account := byAddress[row.Account]
 		if account == nil {
-			var err error
-			if account, err = newAccount(row); err != nil {
-				return nil, err
-			}
+			account = chosen
 			byAddress[row.Account] = account
-			r.Accounts = append(r.Accounts, account)
+			accounts = append(accounts, account)
+		}
+		if account.Enabled != chosen.Enabled || account.Method != chosen.Method || account.Cipher != chosen.Cipher {
+			return nil, errors.New("its rows for one account differ in enabled, method or cipher")
 		}
 		account.read(row.Key)
 	}
-	return r, nil
+	for _, account := range accounts {
+		account.spreadRevocations()
+	}
+	return accounts, nil
 }
 
-// newAccount takes the account's choices from one of its rows. A choice that
+// newAccount takes an account's choices from one of its rows. A choice that
 // nobody knows is an answer that cannot be acted upon.
 func newAccount(row Row) (*Account, error) {
 	account := &Account{Address: row.Account, Enabled: row.Enabled, Method: row.Method, Cipher: row.Cipher}
@@ -106,6 +127,23 @@ func (a *Account) read(text string) {
 		a.Unread = append(a.Unread, fmt.Errorf("an enrolled key cannot be read: %w", err))
 	}
 	a.Keys = append(a.Keys, keys...)
+}
+
+// spreadRevocations: where a key is enrolled twice, before and after its
+// holder revoked it, it is revoked. A row that nobody deleted must not keep
+// such a key in use.
+func (a *Account) spreadRevocations() {
+	revoked := make(map[string]*Key)
+	for _, key := range a.Keys {
+		if key.withdrawn {
+			revoked[key.Fingerprint] = key
+		}
+	}
+	for i, key := range a.Keys {
+		if newer := revoked[key.Fingerprint]; newer != nil {
+			a.Keys[i] = newer
+		}
+	}
 }
 
 // Enrolled says whether the account has a key at all, readable or not.

@@ -1,70 +1,67 @@
 package keys
 
 import (
-	"bytes"
+	"crypto/rsa"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 	"time"
-
-	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
-// minRSABits is the least modulus that mail is sealed to, as RFC 9580,
-// section 12.4, asks of new messages.
-const minRSABits = 2048
-
-// anyTime switches go-crypto's own comparison with the clock off. Expiry is
-// read from the signatures and judged when the key is used: a parsed key is
-// kept for longer than it may be valid.
-var anyTime time.Time
+const (
+	// minRSABits is the least modulus that mail is sealed to, as RFC 9580,
+	// section 12.4, asks of new messages.
+	minRSABits = 2048
+	// maxEncryptionKeys bounds what one message to one key may cost: each of
+	// them takes a public key operation and a packet of its own.
+	maxEncryptionKeys = 20
+)
 
 // parsePackets reads transferable public keys (RFC 9580, section 10.1), one
 // after the other.
-func parsePackets(data []byte) ([]*Key, error) {
+func parsePackets(data []byte, v *verifier) ([]*Key, error) {
+	cut, err := cutKeys(data)
+	if err != nil {
+		return nil, err
+	}
 	var all []*Key
-	packets := packet.NewReader(bytes.NewReader(data))
-	for {
-		entity, err := openpgp.ReadEntity(packets)
-		if err == io.EOF && len(all) > 0 {
-			return all, nil
-		}
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
+	for i, packets := range cut {
+		t, err := takeApart(packets)
 		if err != nil {
-			return nil, fmt.Errorf("reading key %d: %w", len(all)+1, err)
+			return nil, fmt.Errorf("key %d: %w", i+1, err)
 		}
-		key, err := newKey(entity)
+		key, err := newKey(t, v)
 		if err != nil {
-			return nil, fmt.Errorf("key %X: %w", entity.PrimaryKey.Fingerprint, err)
+			return nil, fmt.Errorf("key %X: %w", t.primary.public.Fingerprint, err)
 		}
 		all = append(all, key)
 	}
+	return all, nil
 }
 
-// newKey verifies an entity and keeps what sealing needs of it.
-func newKey(entity *openpgp.Entity) (*Key, error) {
-	if holdsSecret(entity) {
-		return nil, ErrSecretKey
+// newKey verifies a key and keeps what sealing needs of it. A revoked key is
+// no error, whatever else is wrong with it: that it was revoked is what its
+// administrator must hear.
+func newKey(t *transferable, v *verifier) (*Key, error) {
+	primary := t.primary.public
+	if primary.PubKeyAlgo == packet.PubKeyAlgoDSA {
+		return nil, errors.New("DSA is out of use, and so are keys that are signed with it: its owner should make a new key")
 	}
-	config := &packet.Config{}
-	self, err := entity.PrimarySelfSignature(anyTime, config)
+	says, err := v.primary(t)
 	if err != nil {
-		return nil, errors.New("no user id has a valid self-signature")
+		return nil, err
 	}
 	key := &Key{
 		Method:      OpenPGP,
-		Fingerprint: strings.ToUpper(fmt.Sprintf("%x", entity.PrimaryKey.Fingerprint)),
-		UserIDs:     validUserIDs(entity, config),
-		Created:     entity.PrimaryKey.CreationTime,
-		withdrawn:   entity.Revoked(time.Now()),
+		Fingerprint: fmt.Sprintf("%X", primary.Fingerprint),
+		UserIDs:     says.userIDs,
+		Created:     primary.CreationTime,
+		withdrawn:   says.revocation != nil,
+		packets:     t.serialize(),
 	}
-	key.encryption, err = encryptionKeys(entity, self, config)
+	key.encryption, err = encryptionKeys(t, says, v)
 	if err != nil && !key.withdrawn {
 		return nil, err
 	}
@@ -72,68 +69,53 @@ func newKey(entity *openpgp.Entity) (*Key, error) {
 	if len(key.encryption) > 0 {
 		key.Algorithm = algorithm(newest(key.encryption))
 	}
-	var binary bytes.Buffer
-	if err := entity.Serialize(&binary); err != nil {
-		return nil, fmt.Errorf("writing the key: %w", err)
-	}
-	key.packets = binary.Bytes()
 	return key, nil
-}
-
-// holdsSecret says whether any part of the entity is a secret key.
-func holdsSecret(entity *openpgp.Entity) bool {
-	return entity.PrivateKey != nil || slices.ContainsFunc(entity.Subkeys, func(sub openpgp.Subkey) bool {
-		return sub.PrivateKey != nil
-	})
-}
-
-func validUserIDs(entity *openpgp.Entity, config *packet.Config) []string {
-	var ids []string
-	for name, identity := range entity.Identities {
-		if _, err := identity.Verify(anyTime, config); err == nil {
-			ids = append(ids, name)
-		}
-	}
-	slices.Sort(ids)
-	return ids
 }
 
 // encryptionKeys returns every key that mail may be sealed to: each subkey
 // flagged for communications or for storage (RFC 9580, section 5.2.3.29), and
-// the primary key where it is flagged itself. go-crypto's own choice is the
-// newest subkey only, and a user who reads on two devices with two subkeys
-// would be locked out of one. The error says why there is none.
-func encryptionKeys(entity *openpgp.Entity, self *packet.Signature, config *packet.Config) ([]encryptionKey, error) {
-	primaryEnds := expiry(entity.PrimaryKey, self)
-	if direct, err := entity.LatestValidDirectSignature(anyTime, config); err == nil {
-		primaryEnds = earlier(primaryEnds, expiry(entity.PrimaryKey, direct))
+// the primary key where it is flagged itself. Most programs take the newest
+// only, and a user who reads on two devices with two subkeys would be locked
+// out of one. The error says why there is none.
+func encryptionKeys(t *transferable, says selfSignatures, v *verifier) ([]encryptionKey, error) {
+	primary := t.primary.public
+	self := says.userID
+	if primary.Version == 6 || self == nil { // section 10.1.1
+		self = says.direct
+	}
+	if self == nil {
+		return nil, errors.New("neither the key nor a user id has a valid self-signature; a key server may have left the user ids out, or they are all revoked")
+	}
+	ends := expiry(primary, self)
+	if says.direct != nil {
+		ends = earlier(ends, expiry(primary, says.direct))
 	}
 	var found []encryptionKey
 	var reason error
-	consider := func(public *packet.PublicKey, binding *packet.Signature) {
-		if err := sealable(public); err != nil {
-			reason = fmt.Errorf("subkey %s: %w", public.KeyIdString(), err)
-			return
-		}
-		found = append(found, encryptionKey{public, earlier(primaryEnds, expiry(public, binding))})
-	}
-	for i := range entity.Subkeys {
-		sub := &entity.Subkeys[i]
-		binding, err := sub.Verify(anyTime, config)
-		if err != nil {
-			reason = fmt.Errorf("subkey %s: %w", sub.PublicKey.KeyIdString(), err)
-			continue
-		}
-		if forEncryption(binding, true) {
-			consider(sub.PublicKey, binding)
+	for _, sub := range t.subkeys {
+		binding, err := encryptionSubkey(sub, primary, v)
+		switch {
+		case errors.Is(err, errEffort):
+			return nil, err
+		case err != nil:
+			reason = err
+		case binding != nil:
+			found = append(found, encryptionKey{sub.public, earlier(ends, expiry(sub.public, binding))})
 		}
 	}
 	// A primary key without flags is used only where no subkey can be: old
 	// RSA keys have neither.
-	if entity.PrimaryKey.PubKeyAlgo.CanEncrypt() && forEncryption(self, len(found) == 0) {
-		consider(entity.PrimaryKey, self)
+	if forEncryption(primary, self, len(found) == 0) {
+		if err := sealable(primary); err != nil {
+			reason = err
+		} else {
+			found = append(found, encryptionKey{primary, ends})
+		}
 	}
-	if len(found) > 0 {
+	switch {
+	case len(found) > maxEncryptionKeys:
+		return nil, fmt.Errorf("it has %d subkeys to encrypt to, the most is %d", len(found), maxEncryptionKeys)
+	case len(found) > 0:
 		return found, nil
 	}
 	if reason != nil {
@@ -142,25 +124,65 @@ func encryptionKeys(entity *openpgp.Entity, self *packet.Signature, config *pack
 	return nil, errors.New("no part of it is meant for encryption")
 }
 
-// forEncryption reads the key flags of a self-signature. Keys of the time
-// before flags have none, and unflagged says how they count.
-func forEncryption(sig *packet.Signature, unflagged bool) bool {
-	if !sig.FlagsValid {
+// encryptionSubkey returns the binding of a subkey that mail can be sealed to,
+// nil where it is for something else. The error says why mail cannot be.
+func encryptionSubkey(sub *part, primary *packet.PublicKey, v *verifier) (*packet.Signature, error) {
+	if sub.unreadable != nil {
+		return nil, fmt.Errorf("a subkey: %w", sub.unreadable)
+	}
+	if !sub.public.PubKeyAlgo.CanEncrypt() {
+		return nil, nil
+	}
+	binding, err := v.subkey(sub, primary)
+	if err == nil && !forEncryption(sub.public, binding, true) {
+		return nil, nil
+	}
+	if err == nil {
+		err = sealable(sub.public)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("subkey %s: %w", sub.public.KeyIdString(), err)
+	}
+	return binding, nil
+}
+
+// forEncryption says whether a key can encrypt and is meant to, by the flags of
+// its self-signature. Keys of the time before flags have none, and unflagged
+// says how they count.
+func forEncryption(public *packet.PublicKey, sig *packet.Signature, unflagged bool) bool {
+	switch {
+	case !public.PubKeyAlgo.CanEncrypt():
+		return false
+	case !sig.FlagsValid:
 		return unflagged
 	}
 	return sig.FlagEncryptCommunications || sig.FlagEncryptStorage
 }
 
-// sealable refuses algorithms that RFC 9580 does not let new messages use.
+// sealable refuses what RFC 9580 does not let new messages use, and what the
+// sealing would fail with.
 func sealable(public *packet.PublicKey) error {
 	switch public.PubKeyAlgo {
 	case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSAEncryptOnly:
-		if bits, err := public.BitLength(); err != nil || bits < minRSABits {
-			return fmt.Errorf("an RSA key of %d bits is too short, the least is %d", bits, minRSABits)
-		}
+		return sealableRSA(public.PublicKey.(*rsa.PublicKey))
 	case packet.PubKeyAlgoECDH, packet.PubKeyAlgoX25519, packet.PubKeyAlgoX448:
-	default:
-		return fmt.Errorf("algorithm %d is not supported", public.PubKeyAlgo)
+		return nil
+	case packet.PubKeyAlgoElGamal:
+		return errors.New("ElGamal is out of use")
+	case packet.PubKeyAlgoMlkem768X25519, packet.PubKeyAlgoMlkem1024X448:
+		return errors.New("ML-KEM is not supported yet")
+	}
+	return fmt.Errorf("algorithm %d is not supported", public.PubKeyAlgo)
+}
+
+// sealableRSA looks at the number itself: the length that stands in front of
+// it may be wrong.
+func sealableRSA(public *rsa.PublicKey) error {
+	switch bits := public.N.BitLen(); {
+	case bits < minRSABits:
+		return fmt.Errorf("an RSA key of %d bits is too short, the least is %d", bits, minRSABits)
+	case public.N.Bit(0) == 0, public.E < 3, public.E%2 == 0:
+		return errors.New("its numbers are not those of an RSA key")
 	}
 	return nil
 }

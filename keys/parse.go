@@ -5,7 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -28,102 +28,161 @@ var ErrCertificate = errors.New("this is an X.509 certificate, and S/MIME is not
 // text around them, binary OpenPGP packets, or such packets in bare base64,
 // as SQL's encode(…, 'base64') writes them. Any number of keys may stand in
 // one block. Every key is verified; one that cannot be read, or that has no
-// part to seal to, fails the whole, and the error names the block.
+// part to seal to, fails the whole, and the error names the block. A revoked
+// key is read: its State says that it is.
 func Parse(data []byte) ([]*Key, error) {
 	if len(data) > MaxKeySize {
 		return nil, fmt.Errorf("%d bytes are more than a key may have (%d)", len(data), MaxKeySize)
 	}
 	trimmed := bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
+	v := &verifier{effort: maxEffort}
 	switch {
 	case len(trimmed) == 0:
 		return nil, errors.New("there is no key in it: it is empty")
-	case bytes.Contains(trimmed, []byte(armorBegin)):
-		return parseArmored(trimmed)
-	case bytes.Contains(trimmed, []byte("-----BEGIN ")), trimmed[0] == derSequence:
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return nil, errors.New("there is no key in it: it is UTF-16, as PowerShell writes files; save it as plain text")
+	case nextBlock(trimmed) >= 0:
+		return parseArmored(trimmed, v)
+	case isDER(trimmed):
 		return nil, ErrCertificate
-	case trimmed[0]&0x80 != 0: // RFC 9580, section 4.2: bit 7 of a packet's first octet is always set
-		return parsePackets(data)
+	case data[0]&0x80 != 0: // RFC 9580, section 4.2: bit 7 of a packet's first octet is always set
+		return parsePackets(data, v)
 	}
-	if packets, err := decodeBase64(trimmed); err == nil {
-		return parsePackets(packets)
+	switch packets, err := decodeBase64(bytes.Split(trimmed, []byte("\n"))); {
+	case err == nil && isDER(packets):
+		return nil, ErrCertificate
+	case err == nil && packets[0]&0x80 != 0:
+		return parsePackets(packets, v)
 	}
 	return nil, errors.New("there is no key in it: it is neither an armored OpenPGP block (-----BEGIN PGP PUBLIC KEY BLOCK-----) nor binary OpenPGP")
 }
 
+// isDER recognises what certificates are made of: a SEQUENCE of more than 127
+// octets.
+func isDER(data []byte) bool { return len(data) > 1 && data[0] == 0x30 && data[1]&0x80 != 0 }
+
 const (
-	armorBegin  = "-----BEGIN PGP "
-	armorEnd    = "-----END PGP "
+	armorBegin  = "-----BEGIN "
+	armorEnd    = "-----END "
 	armorDashes = "-----"
-	publicKey   = "PUBLIC KEY BLOCK"
-	secretKey   = "PRIVATE KEY BLOCK"
-	derSequence = 0x30
+	publicKey   = "PGP PUBLIC KEY BLOCK"
 )
 
-// parseArmored reads one block after the other. The blocks are cut apart here
-// because go-crypto's decoder reads ahead of the block that it decodes.
-func parseArmored(data []byte) ([]*Key, error) {
+// nextBlock is where the next armored block begins, at the beginning of a
+// line; -1 where there is none.
+func nextBlock(data []byte) int {
+	if bytes.HasPrefix(data, []byte(armorBegin)) {
+		return 0
+	}
+	if newline := bytes.Index(data, []byte("\n"+armorBegin)); newline >= 0 {
+		return newline + 1
+	}
+	return -1
+}
+
+// parseArmored reads one block after the other, of whatever kind: what is not
+// a public key must not go by unnoticed.
+func parseArmored(data []byte, v *verifier) ([]*Key, error) {
 	var all []*Key
 	for number := 1; ; number++ {
-		begin := bytes.Index(data, []byte(armorBegin))
+		begin := nextBlock(data)
 		if begin < 0 {
 			return all, nil
 		}
-		data = data[begin:]
-		kind, _, ok := strings.Cut(string(data[len(armorBegin):min(len(data), 80)]), armorDashes)
-		if !ok {
-			return nil, fmt.Errorf("block %d: its first line is cut off", number)
+		block := data[begin:]
+		next := nextBlock(block[1:])
+		if data = nil; next >= 0 {
+			block, data = block[:next+1], block[next+1:]
 		}
-		end := bytes.Index(data, []byte(armorEnd+kind+armorDashes))
-		if end < 0 {
-			return nil, fmt.Errorf("block %d: the line %q is missing, the block is cut off", number, armorEnd+kind+armorDashes)
-		}
-		end += len(armorEnd) + len(kind) + len(armorDashes)
-		keys, err := parseBlock(kind, data[:end])
-		if err != nil {
+		keys, err := parseBlock(block, v)
+		switch {
+		case number == 1 && errors.Is(err, ErrCertificate):
+			return nil, err // all of it is a certificate, or a chain of them
+		case err != nil:
 			return nil, fmt.Errorf("block %d: %w", number, err)
 		}
 		all = append(all, keys...)
-		data = data[end:]
 	}
 }
 
-func parseBlock(kind string, data []byte) ([]*Key, error) {
-	switch kind {
-	case publicKey:
-	case secretKey:
-		return nil, ErrSecretKey
-	default:
-		return nil, fmt.Errorf("this is a PGP %s, not a public key", kind)
+// parseBlock reads the block that text begins with.
+func parseBlock(text []byte, v *verifier) ([]*Key, error) {
+	lines := bytes.Split(text, []byte("\n"))
+	first := strings.TrimSpace(string(lines[0][len(armorBegin):]))
+	kind, rest, whole := strings.Cut(first, armorDashes)
+	if !whole {
+		return nil, errors.New("its first line is cut off")
 	}
-	block, err := armor.Decode(bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("reading the armor: %w", err)
+	if err := checkKind(kind); err != nil {
+		return nil, err
 	}
-	packets, err := io.ReadAll(block.Body)
-	if err != nil {
-		return nil, fmt.Errorf("reading the armor: %w", err)
+	if rest != "" {
+		return nil, fmt.Errorf("something follows %q in its line; are the line ends lost?", armorBegin+kind+armorDashes)
 	}
-	return parsePackets(packets)
-}
-
-// decodeBase64 decodes text that is nothing but base64 and line ends, of
-// something that begins as an OpenPGP packet does.
-func decodeBase64(text []byte) ([]byte, error) {
-	joined := bytes.Join(bytes.Fields(text), nil)
-	packets, err := base64.StdEncoding.AppendDecode(nil, joined)
+	end := slices.IndexFunc(lines, func(line []byte) bool {
+		return bytes.HasPrefix(line, []byte(armorEnd+kind+armorDashes))
+	})
+	if end < 0 {
+		return nil, fmt.Errorf("the line %q is missing, the block is cut off", armorEnd+kind+armorDashes)
+	}
+	packets, err := decodeBase64(armored(lines[1:end]))
 	if err != nil {
 		return nil, err
 	}
-	if len(packets) == 0 || packets[0]&0x80 == 0 {
-		return nil, errors.New("not OpenPGP")
+	return parsePackets(packets, v)
+}
+
+// checkKind refuses what is not a public key, by the words of its first line.
+func checkKind(kind string) error {
+	switch {
+	case kind == publicKey:
+		return nil
+	case strings.Contains(kind, "PRIVATE KEY"): // PGP's, and all that OpenSSL writes
+		return ErrSecretKey
+	case strings.HasPrefix(kind, "PGP "):
+		return fmt.Errorf("this is a %.40s, not a public key", kind)
+	case strings.Contains(kind, "CERTIFICATE"), strings.Contains(kind, "PKCS"), kind == "CMS":
+		return ErrCertificate
 	}
-	return packets, nil
+	return fmt.Errorf("this is a %.40q, not an OpenPGP key", kind)
+}
+
+// armored is the base64 between the lines of armor. Header lines stand before
+// it, with a colon, which base64 has not. The checksum behind it is not looked
+// at: RFC 9580, section 6.1, lets nobody refuse a key for it, and each
+// key is signed.
+func armored(lines [][]byte) [][]byte {
+	isHeader := func(line []byte) bool { return bytes.IndexByte(line, ':') >= 0 }
+	for len(lines) > 0 && isHeader(lines[0]) {
+		lines = lines[1:]
+	}
+	isChecksum := func(line []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(line), []byte("=")) }
+	if checksum := slices.IndexFunc(lines, isChecksum); checksum >= 0 {
+		lines = lines[:checksum]
+	}
+	return lines
+}
+
+// decodeBase64 decodes lines of base64.
+func decodeBase64(lines [][]byte) ([]byte, error) {
+	var joined []byte
+	for _, line := range lines {
+		joined = append(joined, bytes.Join(bytes.Fields(line), nil)...)
+	}
+	decoded, err := base64.StdEncoding.AppendDecode(nil, joined)
+	switch {
+	case err != nil:
+		return nil, errors.New("what it holds is not base64, or is cut off")
+	case len(decoded) == 0:
+		return nil, errors.New("there is no key in it: it is empty")
+	}
+	return decoded, nil
 }
 
 // armorBlock armors a public key. It cannot fail: it writes to memory.
 func armorBlock(packets []byte) string {
 	var text strings.Builder
-	w, err := armor.Encode(&text, "PGP "+publicKey, nil)
+	w, err := armor.Encode(&text, publicKey, nil)
 	if err == nil {
 		_, err = w.Write(packets)
 	}
