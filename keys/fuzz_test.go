@@ -35,7 +35,7 @@ func FuzzParse(f *testing.F) {
 				len(again.OpenPGPKeys(noon)) != len(key.OpenPGPKeys(noon)) || again.Armored() != armored {
 				t.Fatalf("armored, %s, %s is %s, %s", key.Fingerprint, key.State(noon), again.Fingerprint, again.State(noon))
 			}
-			cut, err := cutKeys(key.packets)
+			cut, err := cutKeys(key.encoded)
 			if err != nil || len(cut) != 1 {
 				t.Fatalf("its packets are %d keys (%v)", len(cut), err)
 			}

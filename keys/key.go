@@ -1,6 +1,8 @@
 package keys
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"slices"
 	"time"
 
@@ -35,22 +37,24 @@ func (s State) String() string {
 // signatures were checked when it was parsed.
 type Key struct {
 	Method      Method
-	Fingerprint string    // of the primary key, upper-case hexadecimal
-	UserIDs     []string  // those whose self-signature holds, sorted
-	Algorithm   string    // of the newest encryption key, as "RSA-3072" or "Curve25519"
-	Created     time.Time // the primary key's creation
+	Fingerprint string    // of the primary key, or SHA-256 of the certificate; upper-case hexadecimal
+	UserIDs     []string  // those whose self-signature holds, or the certificate's addresses; sorted
+	Algorithm   string    // of the newest encryption key, as "RSA-3072", "Curve25519" or "P-256"
+	Created     time.Time // the primary key's creation, or the beginning of the certificate's validity
 	Expires     time.Time // when the last encryption key ends; zero: never
 
 	withdrawn  bool // the primary key is revoked
 	encryption []encryptionKey
-	packets    []byte // the transferable public key, binary
+	encoded    []byte // the transferable public key, or the certificate; binary
 }
 
-// encryptionKey is a primary key or subkey that mail can be sealed to. Revoked
-// ones and those whose binding does not hold are left out by the parser.
+// encryptionKey is a primary key or subkey that mail can be sealed to, or a
+// certificate. Revoked keys and those whose binding does not hold are left out
+// by the parser.
 type encryptionKey struct {
-	public  *packet.PublicKey
-	expires time.Time // zero: never
+	public      *packet.PublicKey // OpenPGP's
+	certificate *x509.Certificate // S/MIME's
+	expires     time.Time         // zero: never
 }
 
 // State says what the key is good for at the moment now.
@@ -69,29 +73,50 @@ func (k *Key) State(now time.Time) State {
 // OpenPGPKeys returns every encryption key that is valid at the moment now.
 // Where none is, it returns those that expired last, which their holder can
 // still read with. A revoked key has none.
-func (k *Key) OpenPGPKeys(now time.Time) []*packet.PublicKey {
-	if k.withdrawn {
-		return nil
-	}
-	use := k.valid(now)
-	if len(use) == 0 {
-		for _, e := range k.encryption {
-			if e.expires.Equal(k.Expires) {
-				use = append(use, e)
-			}
+func (k *Key) OpenPGPKeys(now time.Time) (public []*packet.PublicKey) {
+	for _, e := range k.use(now) {
+		if e.public != nil {
+			public = append(public, e.public)
 		}
-	}
-	public := make([]*packet.PublicKey, len(use))
-	for i, e := range use {
-		public[i] = e.public
 	}
 	return public
 }
 
-// Armored returns the key as an armored block, packet by packet as it was
-// handed in, without what no sealing needs: third parties' signatures, user
-// ids without a signature by the key, photographs.
-func (k *Key) Armored() string { return armorBlock(k.packets) }
+// Certificates returns the certificate of an S/MIME key, valid or expired.
+func (k *Key) Certificates(now time.Time) (certificates []*x509.Certificate) {
+	for _, e := range k.use(now) {
+		if e.certificate != nil {
+			certificates = append(certificates, e.certificate)
+		}
+	}
+	return certificates
+}
+
+// Armored returns the key as text: an armored block without third parties'
+// signatures, which no sealing needs, or the certificate in PEM.
+func (k *Key) Armored() string {
+	if k.Method == SMIME {
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.encoded}))
+	}
+	return armorBlock(k.encoded)
+}
+
+// use is what is sealed to at the moment now.
+func (k *Key) use(now time.Time) []encryptionKey {
+	if k.withdrawn {
+		return nil
+	}
+	if valid := k.valid(now); len(valid) > 0 {
+		return valid
+	}
+	var last []encryptionKey
+	for _, e := range k.encryption {
+		if e.expires.Equal(k.Expires) {
+			last = append(last, e)
+		}
+	}
+	return last
+}
 
 func (k *Key) valid(now time.Time) []encryptionKey {
 	var valid []encryptionKey

@@ -220,8 +220,8 @@ func TestUnknownSubkey(t *testing.T) {
 	data.Write(unknown)
 	entity.Subkeys[0].Bindings[0].Packet.Serialize(data)
 	key := parseOne(t, data.Bytes())
-	if !bytes.Equal(key.packets, data.Bytes()) {
-		t.Errorf("armored, it is\n%x\nwant\n%x", key.packets, data.Bytes())
+	if !bytes.Equal(key.encoded, data.Bytes()) {
+		t.Errorf("armored, it is\n%x\nwant\n%x", key.encoded, data.Bytes())
 	}
 	if key.State(noon) != Usable || len(key.OpenPGPKeys(noon)) != 1 {
 		t.Errorf("%s, %d keys to encrypt to; want usable, 1", key.State(noon), len(key.OpenPGPKeys(noon)))

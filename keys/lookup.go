@@ -159,19 +159,25 @@ func (a *Account) State(now time.Time) State {
 	return best
 }
 
-// SealTo returns the keys that a message for the account is sealed to at the
-// moment now: all that are in the account's best state, so that an old key
-// stays out of use while a newer one is valid.
-func (a *Account) SealTo(now time.Time) []*Key {
+// SealTo returns the method and the keys that a message for the account is
+// sealed with at the moment now: all keys of one method that are in the
+// account's best state, so that an old key stays out of use while a newer one
+// is valid. Where both methods have such keys the owner's choice decides, and
+// OpenPGP where there is none. There are no keys where none can be sealed to.
+func (a *Account) SealTo(now time.Time) (Method, []*Key) {
 	best := a.State(now)
 	if best > Expired {
-		return nil
+		return "", nil
 	}
-	var use []*Key
+	use := make(map[Method][]*Key)
 	for _, key := range a.Keys {
 		if key.State(now) == best {
-			use = append(use, key)
+			use[key.Method] = append(use[key.Method], key)
 		}
 	}
-	return use
+	method := OpenPGP
+	if a.Method == SMIME && len(use[SMIME]) > 0 || len(use[OpenPGP]) == 0 {
+		method = SMIME
+	}
+	return method, use[method]
 }

@@ -81,7 +81,7 @@ func TestLookup(t *testing.T) {
 			}
 			var got []string
 			for _, a := range found["ann@example.org"].Accounts {
-				got = append(got, fmt.Sprintf("%s %d %d %s %d", a.Address, len(a.Keys), len(a.Unread), a.State(noon), len(a.SealTo(noon))))
+				got = append(got, fmt.Sprintf("%s %d %d %s %d", a.Address, len(a.Keys), len(a.Unread), a.State(noon), sealedTo(a)))
 				if a.Enrolled() != (len(a.Keys)+len(a.Unread) > 0) || a.Cipher != AES256 || !a.Enabled {
 					t.Errorf("enrolled %v, cipher %s, enabled %v", a.Enrolled(), a.Cipher, a.Enabled)
 				}
@@ -162,4 +162,10 @@ func TestLookupAsks(t *testing.T) {
 	if len(unread.Unread) != 1 || strings.Contains(unread.Unread[0].Error(), "@") {
 		t.Errorf("an unreadable key: %v", unread.Unread)
 	}
+}
+
+// sealedTo is the number of keys that a message for the account is sealed to.
+func sealedTo(a *Account) int {
+	_, to := a.SealTo(noon)
+	return len(to)
 }

@@ -59,7 +59,7 @@ func newKey(t *transferable, v *verifier) (*Key, error) {
 		UserIDs:     says.userIDs,
 		Created:     primary.CreationTime,
 		withdrawn:   says.revocation != nil,
-		packets:     t.serialize(),
+		encoded:     t.serialize(),
 	}
 	key.encryption, err = encryptionKeys(t, says, v)
 	if err != nil && !key.withdrawn {
@@ -100,7 +100,7 @@ func encryptionKeys(t *transferable, says selfSignatures, v *verifier) ([]encryp
 		case err != nil:
 			reason = err
 		case binding != nil:
-			found = append(found, encryptionKey{sub.public, earlier(ends, expiry(sub.public, binding))})
+			found = append(found, encryptionKey{public: sub.public, expires: earlier(ends, expiry(sub.public, binding))})
 		}
 	}
 	// A primary key without flags is used only where no subkey can be: old
@@ -109,7 +109,7 @@ func encryptionKeys(t *transferable, says selfSignatures, v *verifier) ([]encryp
 		if err := sealable(primary); err != nil {
 			reason = err
 		} else {
-			found = append(found, encryptionKey{primary, ends})
+			found = append(found, encryptionKey{public: primary, expires: ends})
 		}
 	}
 	switch {

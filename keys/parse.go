@@ -2,6 +2,7 @@ package keys
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -20,14 +21,12 @@ const MaxKeySize = 256 << 10
 // handed in. Whoever handed it in should hear that it was exposed.
 var ErrSecretKey = errors.New("this is a secret key, which must never leave its owner: hand in the public key (gpg --export --armor), and consider the secret one exposed")
 
-// ErrCertificate is in the chain of the error where an X.509 certificate was
-// handed in.
-var ErrCertificate = errors.New("this is an X.509 certificate, and S/MIME is not supported yet: hand in an OpenPGP key")
-
-// Parse reads the keys in data: one or more armored OpenPGP blocks with any
-// text around them, binary OpenPGP packets, or such packets in bare base64,
-// as SQL's encode(…, 'base64') writes them. Any number of keys may stand in
-// one block. Every key is verified; one that cannot be read, or that has no
+// Parse reads the keys in data: one or more armored OpenPGP blocks, or
+// certificates and PKCS#7 bundles in PEM, with any text around them; binary
+// OpenPGP packets, a certificate or a bundle in DER; or any of the binary forms
+// in bare base64, as SQL's encode(…, 'base64') writes them. Any number of keys
+// may stand in one block. Of several certificates the leaves are taken, and the
+// authorities left aside. Every key is verified; one that cannot be read, or that has no
 // part to seal to, fails the whole, and the error names the block. A revoked
 // key is read: its State says that it is.
 func Parse(data []byte) ([]*Key, error) {
@@ -43,18 +42,18 @@ func Parse(data []byte) ([]*Key, error) {
 		return nil, errors.New("there is no key in it: it is UTF-16, as PowerShell writes files; save it as plain text")
 	case nextBlock(trimmed) >= 0:
 		return parseArmored(trimmed, v)
-	case isDER(trimmed):
-		return nil, ErrCertificate
+	case isDER(data):
+		return parseDER(data)
 	case data[0]&0x80 != 0: // RFC 9580, section 4.2: bit 7 of a packet's first octet is always set
 		return parsePackets(data, v)
 	}
 	switch packets, err := decodeBase64(bytes.Split(trimmed, []byte("\n"))); {
 	case err == nil && isDER(packets):
-		return nil, ErrCertificate
+		return parseDER(packets)
 	case err == nil && packets[0]&0x80 != 0:
 		return parsePackets(packets, v)
 	}
-	return nil, errors.New("there is no key in it: it is neither an armored OpenPGP block (-----BEGIN PGP PUBLIC KEY BLOCK-----) nor binary OpenPGP")
+	return nil, errors.New("there is no key in it: it is neither an armored OpenPGP block (-----BEGIN PGP PUBLIC KEY BLOCK-----) nor a certificate (-----BEGIN CERTIFICATE-----), nor one of them in binary")
 }
 
 // isDER recognises what certificates are made of: a SEQUENCE of more than 127
@@ -81,70 +80,87 @@ func nextBlock(data []byte) int {
 }
 
 // parseArmored reads one block after the other, of whatever kind: what is not
-// a public key must not go by unnoticed.
+// a public key must not go by unnoticed. Certificates are judged together:
+// which of them are authorities shows in what the others say.
 func parseArmored(data []byte, v *verifier) ([]*Key, error) {
 	var all []*Key
-	for number := 1; ; number++ {
+	var certificates []*x509.Certificate
+	for number := 1; len(data) > 0; number++ {
 		begin := nextBlock(data)
 		if begin < 0 {
-			return all, nil
+			break
 		}
 		block := data[begin:]
 		next := nextBlock(block[1:])
 		if data = nil; next >= 0 {
 			block, data = block[:next+1], block[next+1:]
 		}
-		keys, err := parseBlock(block, v)
-		switch {
-		case number == 1 && errors.Is(err, ErrCertificate):
-			return nil, err // all of it is a certificate, or a chain of them
-		case err != nil:
+		kind, content, err := readBlock(block)
+		if err == nil {
+			var keys []*Key
+			var found []*x509.Certificate
+			keys, found, err = parseBlock(kind, content, v)
+			all, certificates = append(all, keys...), append(certificates, found...)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("block %d: %w", number, err)
 		}
-		all = append(all, keys...)
 	}
+	leaves, err := certificateKeys(certificates)
+	return append(all, leaves...), err
 }
 
-// parseBlock reads the block that text begins with.
-func parseBlock(text []byte, v *verifier) ([]*Key, error) {
+// readBlock reads the block that text begins with.
+func readBlock(text []byte) (kind string, content []byte, err error) {
 	lines := bytes.Split(text, []byte("\n"))
 	first := strings.TrimSpace(string(lines[0][len(armorBegin):]))
 	kind, rest, whole := strings.Cut(first, armorDashes)
 	if !whole {
-		return nil, errors.New("its first line is cut off")
+		return "", nil, errors.New("its first line is cut off")
 	}
 	if err := checkKind(kind); err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	if rest != "" {
-		return nil, fmt.Errorf("something follows %q in its line; are the line ends lost?", armorBegin+kind+armorDashes)
+		return "", nil, fmt.Errorf("something follows %q in its line; are the line ends lost?", armorBegin+kind+armorDashes)
 	}
 	end := slices.IndexFunc(lines, func(line []byte) bool {
 		return bytes.HasPrefix(line, []byte(armorEnd+kind+armorDashes))
 	})
 	if end < 0 {
-		return nil, fmt.Errorf("the line %q is missing, the block is cut off", armorEnd+kind+armorDashes)
+		return "", nil, fmt.Errorf("the line %q is missing, the block is cut off", armorEnd+kind+armorDashes)
 	}
-	packets, err := decodeBase64(armored(lines[1:end]))
-	if err != nil {
-		return nil, err
-	}
-	return parsePackets(packets, v)
+	content, err = decodeBase64(armored(lines[1:end]))
+	return kind, content, err
 }
+
+// parseBlock reads what a block of one of the known kinds holds.
+func parseBlock(kind string, content []byte, v *verifier) (keys []*Key, certificates []*x509.Certificate, err error) {
+	switch {
+	case kind == publicKey:
+		keys, err = parsePackets(content, v)
+	case isBundle(kind):
+		certificates, err = readBundle(content)
+	default:
+		certificates, err = readCertificate(content)
+	}
+	return keys, certificates, err
+}
+
+// isBundle says whether a block's first line names a PKCS#7 bundle.
+func isBundle(kind string) bool { return strings.Contains(kind, "PKCS") || kind == "CMS" }
 
 // checkKind refuses what is not a public key, by the words of its first line.
 func checkKind(kind string) error {
 	switch {
-	case kind == publicKey:
+	case kind == publicKey, isBundle(kind), strings.HasSuffix(kind, "CERTIFICATE"):
 		return nil
 	case strings.Contains(kind, "PRIVATE KEY"): // PGP's, and all that OpenSSL writes
 		return ErrSecretKey
 	case strings.HasPrefix(kind, "PGP "):
 		return fmt.Errorf("this is a %.40s, not a public key", kind)
-	case strings.Contains(kind, "CERTIFICATE"), strings.Contains(kind, "PKCS"), kind == "CMS":
-		return ErrCertificate
 	}
-	return fmt.Errorf("this is a %.40q, not an OpenPGP key", kind)
+	return fmt.Errorf("this is a %.40q, neither an OpenPGP key nor a certificate", kind)
 }
 
 // armored is the base64 between the lines of armor. Header lines stand before

@@ -16,12 +16,12 @@ import (
 
 // logSealed: the MTA is given the sealed message. If the connection breaks
 // before it has all of it, that is logged behind this, and the MTA defers.
-func (s *session) logSealed(sealed *envelope.Copy, to []*keys.Key) {
+func (s *session) logSealed(sealed *envelope.Copy) {
 	m := s.message
 	s.config().Log.Info("sealed", append(s.about(),
-		"method", keys.OpenPGP,
+		"method", m.method,
 		"cipher", m.cipher(),
-		"keys", fingerprints(to),
+		"keys", fingerprints(m.sealTo),
 		"body_bytes", m.size,
 		"sealed_bytes", m.sealedSize(sealed),
 		"seconds", time.Since(m.begun).Round(time.Millisecond).Seconds())...)

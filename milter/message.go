@@ -29,6 +29,8 @@ type message struct {
 	headerSize int
 	size       int64 // of the body, in bytes
 
+	method  keys.Method
+	sealTo  []*keys.Key
 	sealing *envelope.Sealing // nil while nothing is sealed
 	failed  error             // why the message must stay with its sender
 
@@ -57,14 +59,35 @@ func (m *message) addField(name, value string, leading bool) {
 }
 
 // beginSealing starts to encrypt for the recipients that are due for it.
-func (m *message) beginSealing(spool envelope.Spool) error {
-	sealing, err := envelope.Begin(keys.OpenPGP, m.cipher(), spool)
+func (m *message) beginSealing(now time.Time) error {
+	if err := m.chooseKeys(now); err != nil {
+		return err
+	}
+	sealing, err := envelope.Begin(m.method, m.cipher(), m.settings.Spool)
 	if err != nil {
 		return fmt.Errorf("beginning to seal: %w", err)
 	}
 	m.sealing = sealing
 	if err := sealing.Header(m.header); err != nil {
 		return fmt.Errorf("sealing the header: %w", err)
+	}
+	return nil
+}
+
+// chooseKeys settles what the message is sealed with. One copy has one method.
+func (m *message) chooseKeys(now time.Time) error {
+	for _, r := range m.sealed() {
+		for _, account := range r.accounts {
+			method, to := account.SealTo(now)
+			switch {
+			case len(to) == 0:
+				return errors.New("a key could be sealed to when its recipient was accepted and cannot any more")
+			case m.method != "" && m.method != method:
+				return errors.New("the address leads to several accounts, of which some have OpenPGP keys and some certificates")
+			}
+			m.method = method
+			m.sealTo = append(m.sealTo, to...)
+		}
 	}
 	return nil
 }
@@ -95,25 +118,15 @@ func (m *message) addBody(chunk []byte) {
 
 // finishSealing ends the encryption and makes the copy that stays in this
 // transaction.
-func (m *message) finishSealing(now time.Time) (*envelope.Copy, []*keys.Key, error) {
+func (m *message) finishSealing(now time.Time) (*envelope.Copy, error) {
 	if err := m.sealing.Close(); err != nil {
-		return nil, nil, fmt.Errorf("sealing the body: %w", err)
+		return nil, fmt.Errorf("sealing the body: %w", err)
 	}
-	var to []*keys.Key
-	for _, r := range m.sealed() {
-		for _, account := range r.accounts {
-			sealTo := account.SealTo(now)
-			if len(sealTo) == 0 {
-				return nil, nil, errors.New("a key could be sealed to when its recipient was accepted and cannot any more")
-			}
-			to = append(to, sealTo...)
-		}
-	}
-	c, err := m.sealing.Copy(to, now)
+	c, err := m.sealing.Copy(m.sealTo, now)
 	if err != nil {
-		return nil, nil, fmt.Errorf("sealing to the recipients: %w", err)
+		return nil, fmt.Errorf("sealing to the recipients: %w", err)
 	}
-	return c, to, nil
+	return c, nil
 }
 
 // sealedSize is what the sealed message takes in the MTA's queue: header and

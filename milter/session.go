@@ -165,7 +165,7 @@ func (s *session) Headers(textproto.MIMEHeader, *milter.Modifier) (milter.Respon
 			s.reset()
 			return milter.RespAccept
 		case m.failed == nil:
-			if err := m.beginSealing(m.settings.Spool); err != nil {
+			if err := m.beginSealing(time.Now()); err != nil {
 				m.fail(err)
 			}
 		}
@@ -198,7 +198,7 @@ func (s *session) Body(edit *milter.Modifier) (milter.Response, error) {
 			return s.refuse(m.failed)
 		}
 		s.conn.limit(time.Now().Add(s.conn.timeouts.end)) // taken off by the next MAIL
-		sealed, to, err := s.finishSealing()
+		sealed, err := s.finishSealing()
 		if err == nil && m.tooLarge(sealed) {
 			return s.refuseLarge(m.sealedSize(sealed))
 		}
@@ -208,7 +208,7 @@ func (s *session) Body(edit *milter.Modifier) (milter.Response, error) {
 		if err != nil {
 			return s.refuse(err)
 		}
-		s.logSealed(sealed, to)
+		s.logSealed(sealed)
 		s.reset()
 		return milter.RespAccept
 	})
@@ -217,7 +217,7 @@ func (s *session) Body(edit *milter.Modifier) (milter.Response, error) {
 // finishSealing makes the copy, and tells the MTA meanwhile that it should
 // wait. When it returns, no progress is sent any more: it would end the
 // replacement of the body.
-func (s *session) finishSealing() (*envelope.Copy, []*keys.Key, error) {
+func (s *session) finishSealing() (*envelope.Copy, error) {
 	stop := keepWaiting(s.conn, s.conn.timeouts.progress)
 	defer stop()
 	return s.message.finishSealing(time.Now())

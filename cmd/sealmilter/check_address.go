@@ -40,7 +40,8 @@ func (r *report) account(address string, account *keys.Account, decision policy.
 	}
 	used := make(map[*keys.Key]bool)
 	if decision.Outcome == policy.Seal {
-		for _, key := range account.SealTo(now) {
+		_, sealTo := account.SealTo(now)
+		for _, key := range sealTo {
 			used[key] = true
 		}
 	}

@@ -22,7 +22,7 @@ func newRootCommand() *cobra.Command {
 		Use:   "sealmilter",
 		Short: "Seal mail to its recipients' own keys",
 		Long: `sealmilter is a milter for Postfix and Sendmail. It seals every message to
-the OpenPGP keys of its recipients before the mail store sees it.`,
+the OpenPGP keys or S/MIME certificates of its recipients before the mail store sees it.`,
 		Args:          cobra.ArbitraryArgs, // whatever is no subcommand: see needSubcommand
 		RunE:          needSubcommand,
 		SilenceErrors: true, // main reports them
@@ -38,6 +38,8 @@ the OpenPGP keys of its recipients before the mail store sees it.`,
 		checkCommand(),
 		migrateCommand(),
 		keyCommand(),
+		sealCommand(),
+		unsealCommand(),
 		demoCommand(),
 		versionCommand(),
 	)

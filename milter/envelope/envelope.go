@@ -56,6 +56,8 @@ func Begin(name keys.Method, cipher keys.Cipher, where Spool) (*Sealing, error) 
 	switch name {
 	case keys.OpenPGP:
 		s.method, err = beginPGPMIME(s.spool, cipher)
+	case keys.SMIME:
+		s.method, err = beginSMIME(s.spool, cipher)
 	default:
 		err = fmt.Errorf("sealing with %q is not supported", name)
 	}

@@ -290,8 +290,8 @@ func TestCopyForNobody(t *testing.T) {
 }
 
 func TestUnknownMethod(t *testing.T) {
-	if _, err := Begin(keys.SMIME, keys.AES256, Spool{}); err == nil {
-		t.Error("S/MIME was taken on")
+	if _, err := Begin("rot13", keys.AES256, Spool{}); err == nil {
+		t.Error("a method that nobody knows was taken on")
 	}
 }
 

@@ -1,0 +1,238 @@
+package keys
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.mozilla.org/pkcs7"
+)
+
+// certificateKeys makes keys of the certificates that mail can be sealed to.
+// Those of the authorities that came with them are left aside: to seal to a
+// whole chain would let the authorities read.
+func certificateKeys(found []*x509.Certificate) ([]*Key, error) {
+	if len(found) == 0 {
+		return nil, nil
+	}
+	leaves := leavesOf(found)
+	if len(leaves) == 0 {
+		return nil, fmt.Errorf("%s: this is the certificate of an authority, not of a person", nameOf(found[0]))
+	}
+	var all []*Key
+	for _, certificate := range leaves {
+		key, err := certificateKey(certificate)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", nameOf(certificate), err)
+		}
+		all = append(all, key)
+	}
+	return all, nil
+}
+
+// parseDER reads a certificate or a PKCS#7 bundle (.p7b, .p7c), which are told
+// apart by what they hold.
+func parseDER(data []byte) ([]*Key, error) {
+	found, err := readCertificate(data)
+	if err != nil {
+		if bundle, bundleErr := readBundle(data); bundleErr == nil {
+			found, err = bundle, nil
+		}
+	}
+	var pfx struct {
+		Version  int
+		AuthSafe asn1.RawValue
+		Rest     asn1.RawValue `asn1:"optional"`
+	}
+	if err != nil {
+		if _, notPFX := asn1.Unmarshal(data, &pfx); notPFX == nil && pfx.Version == 3 {
+			return nil, ErrSecretKey // PKCS#12 (RFC 7292, section 4)
+		}
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, errors.New("there is no certificate in it")
+	}
+	return certificateKeys(found)
+}
+
+func readCertificate(der []byte) ([]*x509.Certificate, error) {
+	// A trusted certificate of OpenSSL has something of its own behind it.
+	var first asn1.RawValue
+	if _, err := asn1.Unmarshal(der, &first); err == nil {
+		der = first.FullBytes
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("reading the certificate: %w", err)
+	}
+	return []*x509.Certificate{certificate}, nil
+}
+
+// readBundle reads a PKCS#7 bundle, which is a signed message without content
+// or signature (RFC 5652, section 5.1).
+func readBundle(der []byte) (found []*x509.Certificate, err error) {
+	defer func() {
+		if recover() != nil { // the library's parser of BER is not hardened
+			err = errors.New("reading the PKCS#7 bundle: it is damaged")
+		}
+	}()
+	bundle, err := pkcs7.Parse(der)
+	if err != nil {
+		return nil, fmt.Errorf("reading the PKCS#7 bundle: %w", err)
+	}
+	return bundle.Certificates, nil
+}
+
+// leavesOf leaves aside the authorities: those that say so of themselves, and
+// those that have issued another certificate in the set. One that stands alone
+// and has signed itself is its owner's all the same, if it names an address:
+// such is what "openssl req -x509" makes.
+func leavesOf(found []*x509.Certificate) []*x509.Certificate {
+	var leaves []*x509.Certificate
+	seen := make(map[string]bool)
+	for _, c := range found {
+		if seen[string(c.Raw)] {
+			continue
+		}
+		seen[string(c.Raw)] = true
+		selfSigned := bytes.Equal(c.RawIssuer, c.RawSubject)
+		homeMade := selfSigned && len(found) == 1 && len(addressesOf(c)) > 0
+		issued := slices.ContainsFunc(found, func(other *x509.Certificate) bool {
+			return !bytes.Equal(other.Raw, c.Raw) && bytes.Equal(other.RawIssuer, c.RawSubject)
+		})
+		if homeMade || !c.IsCA && !issued {
+			leaves = append(leaves, c)
+		}
+	}
+	return leaves
+}
+
+// certificateKey checks that mail can be sealed to a certificate. Whether it
+// has expired is judged when it is used.
+func certificateKey(c *x509.Certificate) (*Key, error) {
+	algorithm, err := checkPublicKey(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkExtendedUsage(c); err != nil {
+		return nil, err
+	}
+	return &Key{
+		Method:      SMIME,
+		Fingerprint: fmt.Sprintf("%X", sha256.Sum256(c.Raw)),
+		UserIDs:     addressesOf(c),
+		Algorithm:   algorithm,
+		Created:     c.NotBefore,
+		Expires:     c.NotAfter,
+		encryption:  []encryptionKey{{certificate: c, expires: c.NotAfter}},
+		encoded:     c.Raw,
+	}, nil
+}
+
+// checkPublicKey checks the kind of key and what it may be used for (RFC 5280,
+// section 4.2.1.3): RSA keys encipher the message's key, those on curves agree
+// on one.
+func checkPublicKey(c *x509.Certificate) (algorithm string, err error) {
+	var use x509.KeyUsage
+	var word string
+	switch public := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if bits := public.N.BitLen(); bits < minRSABits {
+			return "", fmt.Errorf("an RSA key of %d bits is too short, the least is %d", bits, minRSABits)
+		}
+		algorithm = fmt.Sprintf("RSA-%d", public.N.BitLen())
+		use, word = x509.KeyUsageKeyEncipherment, "keyEncipherment"
+	case *ecdsa.PublicKey:
+		switch public.Curve {
+		case elliptic.P256(), elliptic.P384(), elliptic.P521():
+		default:
+			return "", fmt.Errorf("the curve %s is not supported, use P-256, P-384 or P-521", public.Params().Name)
+		}
+		algorithm = public.Params().Name
+		use, word = x509.KeyUsageKeyAgreement, "keyAgreement"
+	default:
+		return "", fmt.Errorf("its key (%s) can sign, but nothing can be sealed to it", c.PublicKeyAlgorithm)
+	}
+	if c.KeyUsage != 0 && c.KeyUsage&use == 0 {
+		return "", fmt.Errorf("it is not meant for encryption: its key usage lacks %s", word)
+	}
+	return algorithm, nil
+}
+
+// checkExtendedUsage holds a certificate that says what it is for to mail (RFC
+// 8550, section 4.4.4).
+func checkExtendedUsage(c *x509.Certificate) error {
+	if len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 ||
+		slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageEmailProtection) ||
+		slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny) {
+		return nil
+	}
+	return errors.New("it is not meant for mail: its extended key usage lacks emailProtection")
+}
+
+// Object identifiers of what names an address in a certificate.
+var (
+	oidSubjectAltName  = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidSMTPUTF8Mailbox = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 8, 9} // RFC 9598
+	oidEmailAddress    = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}
+)
+
+// addressesOf are the addresses that a certificate names, sorted: rfc822Name,
+// SmtpUTF8Mailbox and, as old ones have it, emailAddress in the subject.
+func addressesOf(c *x509.Certificate) []string {
+	addresses := slices.Clone(c.EmailAddresses)
+	for _, extension := range c.Extensions {
+		if extension.Id.Equal(oidSubjectAltName) {
+			addresses = append(addresses, utf8Mailboxes(extension.Value)...)
+		}
+	}
+	for _, name := range c.Subject.Names {
+		if address, ok := name.Value.(string); ok && name.Type.Equal(oidEmailAddress) {
+			addresses = append(addresses, address)
+		}
+	}
+	slices.Sort(addresses)
+	return slices.Compact(addresses)
+}
+
+// utf8Mailboxes reads the SmtpUTF8Mailbox names of a subject alternative name,
+// which Go's parser passes over.
+func utf8Mailboxes(extension []byte) (addresses []string) {
+	var names []asn1.RawValue
+	if _, err := asn1.Unmarshal(extension, &names); err != nil {
+		return nil
+	}
+	for _, name := range names {
+		const otherName = 0 // the tag of that choice in GeneralName
+		var other struct {
+			Type  asn1.ObjectIdentifier
+			Value struct {
+				Mailbox string `asn1:"utf8"`
+			} `asn1:"tag:0"`
+		}
+		if name.Class != asn1.ClassContextSpecific || name.Tag != otherName {
+			continue
+		}
+		content := append([]byte{asn1.TagSequence | 0x20}, name.FullBytes[1:]...)
+		if _, err := asn1.Unmarshal(content, &other); err == nil && other.Type.Equal(oidSMTPUTF8Mailbox) {
+			addresses = append(addresses, other.Value.Mailbox)
+		}
+	}
+	return addresses
+}
+
+// nameOf names a certificate for an error.
+func nameOf(c *x509.Certificate) string {
+	if name := c.Subject.String(); name != "" {
+		return fmt.Sprintf("certificate of %q", name)
+	}
+	return fmt.Sprintf("certificate %X", c.SerialNumber)
+}

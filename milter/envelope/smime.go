@@ -1,0 +1,60 @@
+package envelope
+
+import (
+	"crypto/x509"
+	"errors"
+	"io"
+	"time"
+
+	"sealmilter/keys"
+	"sealmilter/milter/envelope/cms"
+)
+
+// smime makes S/MIME entities (RFC 8551, section 3.3).
+type smime struct {
+	*cms.Encrypter
+}
+
+func beginSMIME(w io.Writer, cipher keys.Cipher) (method, error) {
+	function := cms.AES256
+	if cipher == keys.AES128 {
+		function = cms.AES128
+	}
+	encrypter, err := cms.NewEncrypter(w, function)
+	return smime{encrypter}, err
+}
+
+// addsType says no: S/MIME readers take a payload without a Content-Type field
+// for the plain text that it is, and show no header of it.
+func (m smime) addsType() bool { return false }
+
+func (m smime) copyFor(to []*keys.Key, now time.Time) (*Copy, error) {
+	var certificates []*x509.Certificate
+	seen := make(map[string]bool)
+	for _, key := range to {
+		for _, c := range key.Certificates(now) {
+			if !seen[string(c.Raw)] {
+				seen[string(c.Raw)] = true
+				certificates = append(certificates, c)
+			}
+		}
+	}
+	if len(certificates) == 0 {
+		return nil, errors.New("no certificate to seal to")
+	}
+	prefix, err := m.Prefix(certificates)
+	if err != nil {
+		return nil, err
+	}
+	return &Copy{
+		fields: []Field{
+			{"Content-Type", " application/pkcs7-mime; smime-type=enveloped-data;\n\tname=\"smime.p7m\""},
+			{"Content-Transfer-Encoding", " base64"},
+			{"Content-Disposition", " attachment; filename=\"smime.p7m\""},
+			{"Content-Description", " S/MIME encrypted message"},
+		},
+		prefix:      prefix,
+		encoder:     func(w io.Writer, eol string) io.WriteCloser { return cms.NewBase64Writer(w, eol) },
+		encodedSize: cms.Base64Size,
+	}, nil
+}
