@@ -11,6 +11,9 @@ postconf  postfix
 initdb    postgresql
 sqlite3   sqlite3
 gpg       gnupg
+gpgsm     gpgsm
+openssl   openssl
+cmsutil   libnss3-tools
 gcc       gcc
 scdoc     scdoc
 mandoc    mandoc

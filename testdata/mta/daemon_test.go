@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,14 +25,29 @@ type alone struct {
 
 func newAlone(t *testing.T) *alone {
 	t.Helper()
-	a := &alone{gpg: bed.NewGnuPG(t)}
-	dir := bed.Dir(t)
-	store, key := "sqlite:"+filepath.Join(dir, "keys.db"), filepath.Join(dir, "ann.asc")
-	if err := os.WriteFile(key, a.gpg.Generate(t, "Ann <"+ann+">", "default"), 0o600); err != nil {
+	gpg := bed.NewGnuPG(t)
+	key := filepath.Join(bed.Dir(t), "ann.asc")
+	if err := os.WriteFile(key, gpg.Generate(t, "Ann <"+ann+">", "default"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	a := newAloneWith(t, key, "aes256")
+	a.gpg = gpg
+	return a
+}
+
+// newAloneWith is a daemon with another key for Ann, and the cipher that she
+// wants.
+func newAloneWith(t *testing.T, key, cipher string) *alone {
+	t.Helper()
+	a := &alone{}
+	file := filepath.Join(bed.Dir(t), "keys.db")
+	store := "sqlite:" + file
 	runProgram(t, "migrate", "--store", store)
 	runProgram(t, "key", "add", "--store", store, ann, key)
+	sql := "UPDATE accounts SET cipher = '" + cipher + "';"
+	if out, err := exec.Command(bed.Need(t, "sqlite3"), file, sql).CombinedOutput(); err != nil {
+		t.Fatalf("sqlite3: %v\n%s", err, out)
+	}
 	a.daemon = bed.StartDaemon(t, fmt.Sprintf(`
 [milter]
 listen = "unix:$DIR/sock"
@@ -81,22 +97,7 @@ func toAnn(t *testing.T, s *client.Session, m client.Message) []byte {
 //
 // Every message of the corpus, and our own, comes back byte for byte.
 func TestCorpus(t *testing.T) {
-	files, err := filepath.Glob("../messages/*.eml")
-	if err != nil || len(files) < 14 {
-		t.Fatalf("%d messages of our own, error %v", len(files), err)
-	}
-	if corpus := os.Getenv("SEALMILTER_CORPUS"); corpus != "" {
-		own := len(files)
-		err := filepath.WalkDir(corpus, func(path string, entry fs.DirEntry, err error) error {
-			if err == nil && entry.Type().IsRegular() && filepath.Ext(path) == ".eml" {
-				files = append(files, path)
-			}
-			return err
-		})
-		if err != nil || len(files) == own {
-			t.Fatalf("SEALMILTER_CORPUS=%s holds %d messages, error %v", corpus, len(files)-own, err)
-		}
-	}
+	files := corpus(t)
 	a := newAlone(t)
 	s := a.dial(t)
 	for _, file := range files {
@@ -106,6 +107,32 @@ func TestCorpus(t *testing.T) {
 		}
 	}
 	t.Logf("%d messages came back byte for byte", len(files))
+}
+
+// corpus are our own messages and those of the folder that SEALMILTER_CORPUS
+// names.
+func corpus(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("../messages/*.eml")
+	if err != nil || len(files) < 14 {
+		t.Fatalf("%d messages of our own, error %v", len(files), err)
+	}
+	folder := os.Getenv("SEALMILTER_CORPUS")
+	if folder == "" {
+		t.Log("SEALMILTER_CORPUS is not set: our own messages alone are sent")
+		return files
+	}
+	own := len(files)
+	err = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() && filepath.Ext(path) == ".eml" {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil || len(files) == own {
+		t.Fatalf("SEALMILTER_CORPUS=%s holds %d messages, error %v", folder, len(files)-own, err)
+	}
+	return files
 }
 
 // TestMemory

@@ -27,6 +27,24 @@ func runProgram(t *testing.T, args ...string) string {
 	return string(out)
 }
 
+// runProgramOn runs sealmilter with a file as its standard input and returns
+// its standard output.
+func runProgramOn(t *testing.T, file string, args ...string) []byte {
+	t.Helper()
+	in, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	cmd := exec.Command(bed.Program(t), args...)
+	cmd.Stdin = in
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("sealmilter %s: %v", args, err)
+	}
+	return out
+}
+
 // TestPostfix
 //
 //	SMTP client ──▶ Postfix ──milter, inet and unix──▶ sealmilter ──▶ PostgreSQL
