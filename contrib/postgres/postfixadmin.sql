@@ -23,6 +23,16 @@
 --                               all of the alias' readers have a key
 --   unknown, or alias inactive  one row, account is NULL
 --
+-- Mail to an alias of which only some readers have a key is deferred: sealed,
+-- the others could not read it, and as it is, it would come in the clear to
+-- those who enrolled. So enrol all members of an alias or none; one address
+-- outside is a member without a key, for which this side table has no place,
+-- so that an alias that leads outside too can have no member with a key. Find
+-- them before you enrol: sealmilter check --address team@example.org.
+--
+-- sealmilter key and sealmilter migrate are for sealmilter's own tables and
+-- refuse to work here: keys are enrolled, and taken back, by SQL.
+--
 -- An inactive mailbox keeps its keys: that Postfix should refuse its mail is
 -- no reason to let some through in plaintext. Where owners are to choose, add a
 -- column to mailbox and answer it in the place of "true" below.
@@ -36,7 +46,8 @@ CREATE TABLE IF NOT EXISTS public.openpgp_key (
   key      text NOT NULL CONSTRAINT key_is_empty CHECK (key ~ '[^[:space:]]'),
   added    timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX IF NOT EXISTS openpgp_key_username ON public.openpgp_key (username);
+-- A key that is there twice stays in use when it is deleted once.
+CREATE UNIQUE INDEX IF NOT EXISTS key_is_enrolled_already ON public.openpgp_key (username, hashtextextended(key, 0));
 COMMENT ON TABLE public.openpgp_key IS 'The OpenPGP keys that mail to a mailbox is sealed to, any number for each.';
 
 -- The function runs with its owner's rights. They are to read what it reads,

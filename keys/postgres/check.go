@@ -15,7 +15,8 @@ import (
 )
 
 // ErrNoSchema is in the chain of the error with which Check says that the
-// server answers, but has not the function that the daemon calls.
+// server answers, but has not the function that the daemon calls, or has one
+// that is not as it must be. Where migrate would mend it, the error says so.
 var ErrNoSchema = errors.New("the database has not what sealmilter needs, run sealmilter migrate")
 
 // columns are the frozen columns of recipient_keys, in the order of the query.
@@ -36,21 +37,21 @@ var columns = []struct {
 const nobody = "nobody@sealmilter.invalid"
 
 // Check asks the function as the daemon does, and finds out whether the store
-// will serve. The error wraps keys.ErrStore where the server does not answer
-// or does not let this role ask, and ErrNoSchema where the function is not
-// there or is not the right one. Warnings are what works and should not stay
-// so. It needs no right but the daemon's own.
+// will serve. The error wraps keys.ErrStore where the server does not answer,
+// ErrRefused where it does not let this role in or ask, and ErrNoSchema where
+// the function is not there or is not the right one. Warnings are what works
+// and should not stay so. It needs no right but the daemon's own.
 func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("connecting: %w: %w", keys.ErrStore, err)
+		return nil, fmt.Errorf("connecting: %w", unanswered(err))
 	}
 	defer conn.Release()
 	answered, err := probe(ctx, conn.Conn())
 	if err != nil {
-		return nil, fmt.Errorf("calling sealmilter.recipient_keys: %w", err)
+		return nil, fmt.Errorf("calling sealmilter.recipient_keys: %w", diagnose(ctx, conn.Conn(), err))
 	}
 	if !answered {
 		warnings = append(warnings, "sealmilter.recipient_keys has no row for an address that nobody is enrolled under: "+
@@ -68,38 +69,68 @@ func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 func probe(ctx context.Context, conn *pgx.Conn) (answered bool, err error) {
 	// Not prepared: a plan that is cached says nothing of the function today.
 	rows, err := conn.Query(ctx, lookup, pgx.QueryExecModeExec, []string{nobody})
-	if err == nil {
-		defer rows.Close()
-		for rows.Next() {
-			answered = true
-		}
-		err = rows.Err()
-	}
 	if err != nil {
-		return false, explain(err)
+		return false, err
 	}
-	fields := rows.FieldDescriptions()
-	for i, column := range columns {
-		if !slices.Contains(column.types, fields[i].DataTypeOID) {
-			return false, fmt.Errorf("%w: its column %q is of type %s, it should be %s", ErrNoSchema, column.name,
-				typeName(conn, fields[i].DataTypeOID), typeName(conn, column.types[0]))
-		}
+	defer rows.Close()
+	for rows.Next() {
+		answered = true
 	}
-	return answered, nil
+	if err := rows.Err(); err != nil {
+		return false, err
+	}
+	return answered, misshapen(conn, rows.FieldDescriptions())
 }
 
-// explain sorts the error of a probe.
-func explain(err error) error {
-	var said *pgconn.PgError
-	if errors.As(err, &said) {
-		switch said.Code {
-		case "3F000", "42883", "42703", "42P01": // no schema, function, column, table
-			return fmt.Errorf("%w: %w", ErrNoSchema, err)
-		case "42501":
-			return fmt.Errorf("%w: this role may not call it, see contrib/postgres/roles.sql: %w", keys.ErrStore, err)
+// diagnose finds out why a probe has failed. What migrate would not mend does
+// not advise it.
+func diagnose(ctx context.Context, conn *pgx.Conn, failure error) error {
+	if errors.Is(failure, ErrNoSchema) { // the columns have told
+		return failure
+	}
+	has, _ := look(ctx, conn) // what is not known is taken for not there
+	failed := uncalled(failure, has.callable)
+	if !errors.Is(failed, ErrNoSchema) {
+		return failed
+	}
+	switch function, err := conn.Prepare(ctx, "", `SELECT * FROM sealmilter.recipient_keys(NULL::text[])`); {
+	case err != nil && sqlState(err) == "": // the connection is gone
+		return failed
+	case err == nil:
+		if err := misshapen(conn, function.Fields); err != nil {
+			return err
+		}
+		return &told{"it fails: " + words(failure) + ": mend the function, or what it reads", []error{ErrNoSchema, failure}}
+	case sqlState(err) == undefinedFunction && has.site != "":
+		return unsuitable("there is only " + has.site + ", it must take one text[]")
+	case sqlState(err) != undefinedFunction && sqlState(err) != invalidSchemaName:
+		return unsuitable(words(err))
+	}
+	return failed
+}
+
+// unsuitable is the error for a function that is there and is not the one that
+// the daemon calls. To migrate is no way out: a site has written it.
+func unsuitable(what string) error {
+	return &told{what + "; what it must be is in " + readme, []error{ErrNoSchema}}
+}
+
+// misshapen compares the function's columns with what they must be.
+func misshapen(conn *pgx.Conn, fields []pgconn.FieldDescription) error {
+	var wrong []string
+	for _, column := range columns {
+		i := slices.IndexFunc(fields, func(f pgconn.FieldDescription) bool { return f.Name == column.name })
+		if i < 0 {
+			wrong = append(wrong, fmt.Sprintf("it has no column %q (%s)", column.name, typeName(conn, column.types[0])))
+		} else if !slices.Contains(column.types, fields[i].DataTypeOID) {
+			wrong = append(wrong, fmt.Sprintf("its column %q is of type %s, it should be %s", column.name,
+				typeName(conn, fields[i].DataTypeOID), typeName(conn, column.types[0])))
 		}
 	}
-	return fmt.Errorf("%w: %w", keys.ErrStore, err)
+	if wrong == nil {
+		return nil
+	}
+	return unsuitable(strings.Join(wrong, ", "))
 }
 
 // inspect looks the function up in the catalogue, which everybody may read.
@@ -108,17 +139,19 @@ func explain(err error) error {
 func inspect(ctx context.Context, conn *pgx.Conn) (warnings []string, err error) {
 	const query = `SELECT p.prosecdef, coalesce(array_to_string(p.proconfig, ' '), ''), owner.rolname, owner.rolsuper,
 			has_function_privilege('public', p.oid, 'EXECUTE'), me.rolname, me.rolsuper,
-			EXISTS (SELECT FROM pg_catalog.pg_class AS t WHERE t.relnamespace = n.oid AND t.relkind = 'r'
-				AND has_table_privilege(t.oid, 'INSERT, UPDATE, DELETE'))
+			coalesce((SELECT bool_or(has_any_column_privilege(t.oid, 'INSERT, UPDATE') OR has_table_privilege(t.oid, 'DELETE, TRUNCATE'))
+				FROM pg_catalog.pg_class AS t WHERE t.relnamespace = n.oid AND t.relkind = 'r'), false),
+			coalesce((SELECT bool_or(has_any_column_privilege(t.oid, 'SELECT'))
+				FROM pg_catalog.pg_class AS t WHERE t.relnamespace = n.oid AND t.relkind = 'r'), false)
 		FROM pg_catalog.pg_proc AS p
 		JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
 		JOIN pg_catalog.pg_roles AS owner ON owner.oid = p.proowner
 		JOIN pg_catalog.pg_roles AS me ON me.rolname = current_user
 		WHERE n.nspname = 'sealmilter' AND p.proname = 'recipient_keys'
 			AND pg_catalog.oidvectortypes(p.proargtypes) = 'text[]'`
-	var definer, ownerSuper, public, super, writes bool
+	var definer, ownerSuper, public, super, writes, reads bool
 	var config, owner, me string
-	err = conn.QueryRow(ctx, query).Scan(&definer, &config, &owner, &ownerSuper, &public, &me, &super, &writes)
+	err = conn.QueryRow(ctx, query).Scan(&definer, &config, &owner, &ownerSuper, &public, &me, &super, &writes, &reads)
 	if err != nil {
 		return nil, err
 	}
@@ -132,10 +165,14 @@ func inspect(ctx context.Context, conn *pgx.Conn) (warnings []string, err error)
 	if public {
 		warn("every role may call sealmilter.recipient_keys: REVOKE EXECUTE ON FUNCTION sealmilter.recipient_keys(text[]) FROM PUBLIC")
 	}
-	if super {
-		warn("the role %q is a superuser: the daemon needs only what contrib/postgres/roles.sql grants", me)
-	} else if writes {
-		warn("the role %q may write tables of the schema sealmilter: the daemon needs only what contrib/postgres/roles.sql grants", me)
+	const enough = "the daemon needs only what contrib/postgres/roles.sql grants"
+	switch {
+	case super:
+		warn("the role %q is a superuser: %s", me, enough)
+	case writes:
+		warn("the role %q may write tables of the schema sealmilter: %s", me, enough)
+	case reads:
+		warn("the role %q may read tables of the schema sealmilter, and with them every key and address: %s", me, enough)
 	}
 	return warnings, nil
 }

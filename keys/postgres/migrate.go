@@ -32,7 +32,8 @@ const (
 
 // Migrate makes the schema or brings it up to date, and returns its version
 // before and after. Several hosts may do so at once: one migrates, the others
-// wait and find it done.
+// wait and find it done. A database with a site's own function is left as it
+// is. The error wraps ErrRefused where an administrator must do otherwise.
 func Migrate(ctx context.Context, dsn string) (from, to int64, err error) {
 	pool, err := pgxpool.ParseConfig(dsn) // knows the pool's settings and takes them out
 	if err != nil {
@@ -51,17 +52,36 @@ func Migrate(ctx context.Context, dsn string) (from, to int64, err error) {
 	// hold while the schema is made that goose's table is in.
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return 0, 0, fmt.Errorf("migrating: %w: %w", keys.ErrStore, err)
+		return 0, 0, fmt.Errorf("migrating: %w", unanswered(err))
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(migrateLock)); err != nil {
 		return 0, 0, fmt.Errorf("waiting for another migration: %w: %w", keys.ErrStore, err)
 	}
+	has, err := look(ctx, conn)
+	if err != nil {
+		return 0, 0, fmt.Errorf("migrating: %w", unanswered(err))
+	}
+	if has.site != "" {
+		return 0, 0, fmt.Errorf("migrating: %w", has.siteOwn())
+	}
 	owner, err := makeSchema(ctx, conn)
 	if err != nil {
-		return 0, 0, fmt.Errorf("making the schema sealmilter: %w", err)
+		return 0, 0, fmt.Errorf("making the schema sealmilter: %w", mayNotMigrate(err, has.owner))
 	}
-	return apply(ctx, config, owner)
+	from, to, err = apply(ctx, config, owner)
+	return from, to, mayNotMigrate(err, owner)
+}
+
+// mayNotMigrate says what to do where this role may not migrate.
+func mayNotMigrate(err error, owner string) error {
+	switch {
+	case sqlState(err) != insufficientPrivilege:
+		return err
+	case owner == "":
+		return refusal(err, "this role may not make the schema: use the URL of a superuser, or of the database's owner, with --store")
+	}
+	return fmt.Errorf("migrating: %w", unmanaged(err, owner))
 }
 
 // makeSchema makes the schema where there is none and returns the role that

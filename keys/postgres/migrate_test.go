@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"sealmilter/keys"
 	"sealmilter/testdata/bed"
 )
 
@@ -123,7 +125,8 @@ func testMigrateAsOwner(t *testing.T, server *bed.Postgres) {
 	server.SQL(t, "postgres", `CREATE ROLE "mail-Admin" LOGIN`)
 	database := newDatabase(t, server)
 	dsn := fmt.Sprintf("host=127.0.0.1 port=%d user=mail-Admin dbname=%s", server.Port, database)
-	if _, _, err := Migrate(ctx, dsn); err == nil || !strings.Contains(err.Error(), "permission denied") {
+	if _, _, err := Migrate(ctx, dsn); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "permission denied") ||
+		!strings.Contains(err.Error(), "this role may not make the schema") {
 		t.Errorf("migrating without the right to make a schema: %v", err)
 	}
 	server.SQL(t, "postgres", `ALTER DATABASE `+database+` OWNER TO "mail-Admin"`)
@@ -175,9 +178,54 @@ func testMigrateAfterSuperuser(t *testing.T, server *bed.Postgres) {
 	// A schema that is another's is left alone.
 	other := newDatabase(t, server)
 	server.SQL(t, other, `CREATE SCHEMA sealmilter; GRANT ALL ON SCHEMA sealmilter TO keyadmin`)
-	if _, _, err := Migrate(ctx, server.URL("keyadmin", other)); err == nil {
+	if _, _, err := Migrate(ctx, server.URL("keyadmin", other)); !errors.Is(err, ErrRefused) {
 		// COMMENT ON SCHEMA needs its owner.
-		t.Error("migrated a schema that belongs to a superuser")
+		t.Errorf("migrating a schema that belongs to a superuser: %v", err)
+	}
+}
+
+// testMigrateSite: a site with tables of its own has nothing to migrate, and
+// gets no table from whoever tries.
+func testMigrateSite(t *testing.T, server *bed.Postgres) {
+	ctx := context.Background()
+	written := newDatabase(t, server)
+	server.SQL(t, written, `CREATE SCHEMA sealmilter; GRANT USAGE ON SCHEMA sealmilter TO sealmilter;`+
+		siteFunction("text", `SELECT u, u, true, u, u, u, '{}'::jsonb FROM unnest(addresses) AS u`))
+	for _, database := range []string{written, postfixadmin(t, server)} {
+		const things = `SELECT oid, 'class' FROM pg_class WHERE relnamespace = 'sealmilter'::regnamespace
+			UNION SELECT oid, 'function' FROM pg_proc WHERE pronamespace = 'sealmilter'::regnamespace ORDER BY 1`
+		before := server.SQL(t, database, things)
+		owned := func(what string, err error) {
+			t.Helper()
+			if !errors.Is(err, ErrRefused) || errors.Is(err, keys.ErrStore) || !strings.Contains(err.Error(),
+				"this database has a function sealmilter.recipient_keys(text[]) of its own (a site with tables of its own): "+
+					"migrate and key are for sealmilter's own tables only") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		for _, role := range []string{"postgres", "sealmilter"} {
+			url := server.URL(role, database)
+			_, _, err := Migrate(ctx, url)
+			owned(role+" migrates", err)
+			s := opened(t, url, Options{})
+			_, err = s.AddKey(ctx, "ann@example.org", "KEY")
+			owned(role+" adds", err)
+			owned(role+" removes", s.RemoveKey(ctx, 1))
+			for _, err := range s.Keys(ctx, "") {
+				owned(role+" lists", err)
+			}
+		}
+		if after := server.SQL(t, database, things); after != before || strings.Count(after, "\n") > 0 {
+			t.Errorf("in the schema were\n%s\nand are\n%s", before, after)
+		}
+	}
+}
+
+// testNotMigrated: the commands for keys say what is missing.
+func testNotMigrated(t *testing.T, server *bed.Postgres) {
+	s := opened(t, server.URL("postgres", newDatabase(t, server)), Options{})
+	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY"); !errors.Is(err, ErrNoSchema) || errors.Is(err, keys.ErrStore) {
+		t.Errorf("AddKey: %v", err)
 	}
 }
 
@@ -259,7 +307,7 @@ func testExplain(t *testing.T, server *bed.Postgres) {
 		SELECT 'user' || i || '@example.org', repeat(md5(i::text), 30) FROM generate_series(1, 2000) AS i`)
 	plan := func(when string) {
 		t.Helper()
-		indexScans(t, planOf(t, server, database), when, "accounts_address_any_case", "keys_address")
+		indexScans(t, planOf(t, server, database), when, "accounts_address_any_case", "Index Cond: (address = a.address)")
 	}
 	plan("without statistics")
 	server.SQL(t, database, `ANALYZE`)

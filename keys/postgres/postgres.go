@@ -89,7 +89,9 @@ func (s *Store) Close() { s.pool.Close() }
 // RecipientKeys implements keys.Store. It asks a second time, once, where the
 // first time failed for a reason that lies in the pool and not in the server:
 // the connection had died since it was last used, or the function has been
-// replaced by one with other column types since it was prepared.
+// replaced by one with other column types since it was prepared. What the
+// server itself refuses, to let this role in or to let it call the function,
+// is in the error's chain as ErrRefused beside keys.ErrStore.
 func (s *Store) RecipientKeys(ctx context.Context, addresses []string) ([]keys.Row, error) {
 	if len(addresses) == 0 {
 		return nil, nil
@@ -103,9 +105,22 @@ func (s *Store) RecipientKeys(ctx context.Context, addresses []string) ([]keys.R
 		rows, _, err = s.ask(ctx, addresses)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("calling sealmilter.recipient_keys: %w: %w", keys.ErrStore, err)
+		return nil, fmt.Errorf("calling sealmilter.recipient_keys: %w", deferring(uncalled(err, false)))
 	}
 	return rows, nil
+}
+
+// deferring makes keys.ErrStore of an error whatever it is: the message waits.
+// Where the server has answered, the words do not say that it has not. Whether
+// to migrate would help, Check finds out.
+func deferring(err error) error {
+	switch {
+	case errors.Is(err, keys.ErrStore):
+		return err
+	case errors.Is(err, ErrNoSchema):
+		return &told{words(err) + ": sealmilter check says what to do", []error{keys.ErrStore, err}}
+	}
+	return &told{err.Error(), []error{keys.ErrStore, err}}
 }
 
 const lookup = `SELECT address, account, enabled, method, cipher, key, options FROM sealmilter.recipient_keys($1::text[])`

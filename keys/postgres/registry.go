@@ -1,10 +1,13 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -17,7 +20,7 @@ import (
 func (s *Store) AddKey(ctx context.Context, address, key string) (id int64, err error) {
 	const insert = `INSERT INTO sealmilter.keys (address, key) VALUES ($1, $2) RETURNING id`
 	if err := s.pool.QueryRow(ctx, insert, address, key).Scan(&id); err != nil {
-		return 0, fmt.Errorf("adding a key for %q: %w", address, refused(err))
+		return 0, fmt.Errorf("adding a key for %q: %w", address, s.refused(ctx, err))
 	}
 	return id, nil
 }
@@ -26,7 +29,7 @@ func (s *Store) AddKey(ctx context.Context, address, key string) (id int64, err 
 func (s *Store) RemoveKey(ctx context.Context, id int64) error {
 	done, err := s.pool.Exec(ctx, `DELETE FROM sealmilter.keys WHERE id = $1`, id)
 	if err != nil {
-		return fmt.Errorf("removing key %d: %w", id, refused(err))
+		return fmt.Errorf("removing key %d: %w", id, s.refused(ctx, err))
 	}
 	if done.RowsAffected() == 0 {
 		return fmt.Errorf("removing key %d: %w", id, keys.ErrNoSuchKey)
@@ -46,7 +49,7 @@ func (s *Store) Keys(ctx context.Context, address string) iter.Seq2[keys.Enrolle
 		for {
 			page, err := s.page(ctx, address, last)
 			if err != nil {
-				yield(keys.Enrolled{}, fmt.Errorf("listing keys: %w", refused(err)))
+				yield(keys.Enrolled{}, fmt.Errorf("listing keys: %w", s.refused(ctx, err)))
 				return
 			}
 			for _, last = range page {
@@ -79,22 +82,56 @@ func (s *Store) page(ctx context.Context, address string, last keys.Enrolled) ([
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[keys.Enrolled])
 }
 
-// refused keeps apart the two ways in which a statement fails: the server has
-// read it and says no, or there was no answer (keys.ErrStore). A table's
-// constraint is named for what is wrong, so its name is the whole message.
-func refused(err error) error {
+// ErrEnrolledAlready is in the chain of AddKey's error where the address has a
+// key of the same text.
+var ErrEnrolledAlready = errors.New("the key is enrolled already")
+
+// enrolledAlready is the name of the index that keeps a key from being
+// inserted twice for an address.
+const enrolledAlready = "key_is_enrolled_already"
+
+// refused keeps apart the ways in which a statement fails: the server has read
+// it and says no, it says no to this role (ErrRefused), it has no such tables
+// (ErrRefused on a site with tables of its own, else ErrNoSchema), or there
+// was no answer (keys.ErrStore). A table's constraint is named for what is
+// wrong, so its name is the whole message.
+func (s *Store) refused(ctx context.Context, err error) error {
+	var failed *pgconn.ConnectError
 	var said *pgconn.PgError
-	if !errors.As(err, &said) || len(said.Code) < 2 {
-		return fmt.Errorf("%w: %w", keys.ErrStore, err)
+	if errors.As(err, &failed) || !errors.As(err, &said) || len(said.Code) < 2 {
+		return unanswered(err)
+	}
+	switch {
+	case said.ConstraintName == enrolledAlready:
+		return &told{ErrEnrolledAlready.Error(), []error{ErrEnrolledAlready, err}}
+	case said.ConstraintName != "":
+		return fmt.Errorf("%s: %w", strings.ReplaceAll(said.ConstraintName, "_", " "), err)
+	case slices.Contains([]string{insufficientPrivilege, undefinedTable, invalidSchemaName}, said.Code):
+		has, _ := look(ctx, s.pool) // what is not known is taken for not there
+		switch {
+		case has.site != "":
+			return has.siteOwn()
+		case said.Code == insufficientPrivilege:
+			return unmanaged(err, has.owner)
+		}
+		return fmt.Errorf("%w: %w", ErrNoSchema, err)
 	}
 	switch said.Code[:2] {
-	case "23": // integrity constraint violation
-		if said.ConstraintName != "" {
-			return fmt.Errorf("%s: %w", strings.ReplaceAll(said.ConstraintName, "_", " "), err)
-		}
-		return err
-	case "22", "25", "42": // bad data, read-only server, no such table or no right to it
+	case "22", "23", "25", "42": // bad data, read-only server
 		return err
 	}
-	return fmt.Errorf("%w: %w", keys.ErrStore, err)
+	return unanswered(err)
 }
+
+// unmanaged says that a role, the daemon's perhaps, is none that may manage
+// keys.
+func unmanaged(err error, owner string) error {
+	owner = cmp.Or(owner, ownerRole)
+	if !plainName.MatchString(owner) {
+		owner = pgx.Identifier{owner}.Sanitize()
+	}
+	return refusal(err, fmt.Sprintf("this role may not manage keys: use an administrator's URL with --store, or GRANT %s TO that role", owner))
+}
+
+// plainName matches a role's name that SQL takes without quotes.
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)

@@ -16,9 +16,9 @@ import (
 var ErrNoSchema = errors.New("the database has not what sealmilter needs, run sealmilter migrate")
 
 // Check asks as the daemon does and finds out whether the store will serve.
-// The error wraps keys.ErrStore where the file cannot be read, and ErrNoSchema
-// where the tables are not there. Warnings are what works and should not stay
-// so.
+// The error wraps keys.ErrStore where the file cannot be read, ErrRefused where
+// that is because this user may not, and ErrNoSchema where the tables are not
+// there. Warnings are what works and should not stay so.
 func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -26,6 +26,9 @@ func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 		// "SQL logic error" is how SQLite calls a table that is not there.
 		if code(err) == sqlite3.SQLITE_ERROR {
 			return nil, fmt.Errorf("reading %s: %w: %w", s.path, ErrNoSchema, err)
+		}
+		if why := s.whyUnread(err); errors.Is(why, ErrRefused) {
+			return nil, why
 		}
 		return nil, fmt.Errorf("reading %s: %w: %w", s.path, keys.ErrStore, err)
 	}

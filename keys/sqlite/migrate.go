@@ -27,12 +27,13 @@ const (
 )
 
 // Migrate makes the file or brings it up to date, and returns the version of
-// its tables before and after.
+// its tables before and after. The path begins with a slash, and its folder is
+// there. The error wraps ErrRefused where this user may not write in it.
 func Migrate(ctx context.Context, path string) (from, to int64, err error) {
-	path, err = filepath.Abs(path)
-	if err != nil {
+	if err := checkPath(path); err != nil {
 		return 0, 0, fmt.Errorf("migrating: %w", err)
 	}
+	path = filepath.Clean(path)
 	unlock, err := lockFolder(ctx, filepath.Dir(path))
 	if err != nil {
 		return 0, 0, fmt.Errorf("migrating %s: %w", path, err)
@@ -46,7 +47,7 @@ func Migrate(ctx context.Context, path string) (from, to int64, err error) {
 		if made { // leave nothing half made
 			os.Remove(path)
 		}
-		return from, to, fmt.Errorf("migrating %s: %w", path, err)
+		return from, to, fmt.Errorf("migrating %s: %w", path, whyUnwritten(path, err))
 	}
 	return from, to, nil
 }
@@ -57,7 +58,12 @@ func Migrate(ctx context.Context, path string) (from, to int64, err error) {
 // would drop SQLite's own locks on it.
 func lockFolder(ctx context.Context, path string) (unlock func(), err error) {
 	folder, err := os.Open(path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("make the folder %s first: %w", path, err)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, forbidden(path, toRead, err)
+	case err != nil:
 		return nil, err
 	}
 	for {
@@ -84,6 +90,9 @@ func makeFile(path string) (made bool, err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return false, forbidden(filepath.Dir(path), toWrite, err)
 	}
 	if err != nil {
 		return false, err

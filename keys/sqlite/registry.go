@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -18,7 +19,7 @@ func (s *Store) AddKey(ctx context.Context, address, key string) (id int64, err 
 		id, err = done.LastInsertId()
 	}
 	if err != nil {
-		return 0, fmt.Errorf("adding a key for %q: %w", address, refused(err))
+		return 0, fmt.Errorf("adding a key for %q: %w", address, s.refused(err))
 	}
 	return id, nil
 }
@@ -27,7 +28,7 @@ func (s *Store) AddKey(ctx context.Context, address, key string) (id int64, err 
 func (s *Store) RemoveKey(ctx context.Context, id int64) error {
 	done, err := s.write.ExecContext(ctx, `DELETE FROM keys WHERE id = ?`, id)
 	if err != nil {
-		return fmt.Errorf("removing key %d: %w", id, refused(err))
+		return fmt.Errorf("removing key %d: %w", id, s.refused(err))
 	}
 	if removed, err := done.RowsAffected(); err != nil || removed == 0 {
 		return fmt.Errorf("removing key %d: %w", id, keys.ErrNoSuchKey)
@@ -47,7 +48,7 @@ func (s *Store) Keys(ctx context.Context, address string) iter.Seq2[keys.Enrolle
 		for {
 			page, err := s.page(ctx, address, last)
 			if err != nil {
-				yield(keys.Enrolled{}, fmt.Errorf("listing keys: %w", refused(err)))
+				yield(keys.Enrolled{}, fmt.Errorf("listing keys: %w", s.refused(err)))
 				return
 			}
 			for _, last = range page {
@@ -92,10 +93,19 @@ func (s *Store) page(ctx context.Context, address string, last keys.Enrolled) ([
 	return page, rows.Err()
 }
 
-// refused keeps apart the two ways in which a statement fails: SQLite has
-// read it and says no, or there was no answer (keys.ErrStore). Its message
-// names the table's constraint, which is named for what is wrong.
-func refused(err error) error {
+// refused keeps apart the ways in which a statement fails: SQLite has read it
+// and says no, this user may not (ErrRefused), or there was no answer
+// (keys.ErrStore). Its message names the table's constraint, which is named
+// for what is wrong.
+func (s *Store) refused(err error) error {
+	for _, why := range []error{s.whyUnread(err), whyUnwritten(s.path, err)} {
+		if errors.Is(why, ErrRefused) {
+			return why
+		}
+	}
+	if isEnrolledAlready(err) {
+		return &told{ErrEnrolledAlready.Error(), []error{ErrEnrolledAlready, err}}
+	}
 	switch code(err) {
 	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_ERROR:
 		return err

@@ -24,6 +24,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -60,21 +61,27 @@ type Store struct {
 	write   *sql.DB // not opened before the first change
 }
 
-// Open opens the file at path, which must be there: a path that is misspelt
-// must not become an empty store, in which nobody has a key.
+// Open opens the file at path, which begins with a slash and must be there: a
+// path that is misspelt must not become an empty store, in which nobody has a
+// key. The error wraps ErrRefused where this user may not read the file.
 func Open(ctx context.Context, path string, opts Options) (*Store, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
+	if err := checkPath(path); err != nil {
 		return nil, fmt.Errorf("opening the key store: %w", err)
 	}
+	path = filepath.Clean(path)
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("opening the key store: %w, run sealmilter migrate --store sqlite:%s", err, path)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("opening the key store: %w", forbidden(path, toRead, err))
 	case err != nil:
 		return nil, fmt.Errorf("opening the key store: %w", err)
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("opening the key store: %s is not a file", path)
+	}
+	if err := syscall.Access(path, toRead); err != nil {
+		return nil, fmt.Errorf("opening the key store: %w", forbidden(path, toRead, err))
 	}
 	s := &Store{path: path, timeout: opts.Timeout}
 	if s.timeout <= 0 {
@@ -91,6 +98,15 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("opening the key store: %s: %w", path, err)
 	}
 	return s, nil
+}
+
+// checkPath wants a path that is the same for the daemon, which systemd starts
+// in a folder of its own, and for the administrator's shell.
+func checkPath(path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("the path %q must begin with /, as in sqlite:/var/lib/sealmilter/keys.db", path)
+	}
+	return nil
 }
 
 // errNotADatabase: the file is there and something else.
@@ -135,7 +151,8 @@ const lookup = `SELECT asked.address, a.address, a.enabled, a.method, a.cipher, 
 	LEFT JOIN accounts AS a ON a.address = asked.address
 	LEFT JOIN keys AS k ON k.address = a.address`
 
-// RecipientKeys implements keys.Store.
+// RecipientKeys implements keys.Store. That this user may not read the file
+// is in the error's chain as ErrRefused beside keys.ErrStore.
 func (s *Store) RecipientKeys(ctx context.Context, addresses []string) ([]keys.Row, error) {
 	if len(addresses) == 0 {
 		return nil, nil
@@ -144,6 +161,9 @@ func (s *Store) RecipientKeys(ctx context.Context, addresses []string) ([]keys.R
 	defer cancel()
 	rows, err := s.ask(ctx, addresses)
 	if err != nil {
+		if why := s.whyUnread(err); errors.Is(why, ErrRefused) {
+			return nil, &told{why.Error(), []error{keys.ErrStore, why}}
+		}
 		return nil, fmt.Errorf("reading %s: %w: %w", s.path, keys.ErrStore, err)
 	}
 	return rows, nil

@@ -198,6 +198,13 @@ func TestShell(t *testing.T) {
 	if err == nil || !strings.Contains(out, "address_in_angle_brackets") {
 		t.Errorf("the shell said %q, %v", out, err)
 	}
+	out, err = shell(t, s, `INSERT INTO keys (address, key) VALUES ('Bob@example.org', 'B');`)
+	if err == nil || !strings.Contains(out, "key_is_enrolled_already") {
+		t.Errorf("the same key again: the shell said %q, %v", out, err)
+	}
+	if _, err := s.AddKey(context.Background(), "bob@example.org", "B"); !errors.Is(err, ErrEnrolledAlready) {
+		t.Errorf("the same key again: %v", err)
+	}
 }
 
 // TestWriterHolds: a writer that commits makes lookups wait, no longer than

@@ -150,9 +150,9 @@ func noText(t *testing.T, s Store) {
 }
 
 func answerTooLong(t *testing.T, s Store) {
-	key := strings.Repeat("x", 1<<20)
-	for range 65 {
-		add(t, s, "ann@example.org", key)
+	key := strings.Repeat("x", 1<<20-2)
+	for i := range 65 {
+		add(t, s, "ann@example.org", key+fmt.Sprintf("%02d", i))
 	}
 	if rows, err := s.RecipientKeys(context.Background(), []string{"ann@example.org"}); !errors.Is(err, keys.ErrStore) {
 		t.Errorf("%d rows, %v, want an error that wraps ErrStore", len(rows), err)
@@ -215,7 +215,7 @@ func lookupsDuringWrites(t *testing.T, s Store) {
 		writers.Go(func() {
 			for i := range 40 {
 				address := fmt.Sprintf("writer%d@example.org", w)
-				id, err := s.AddKey(ctx, address, fmt.Sprintf("KEY %d", w))
+				id, err := s.AddKey(ctx, address, fmt.Sprintf("KEY %d.%d", w, i))
 				if err == nil && i%4 > 0 {
 					err = s.RemoveKey(ctx, id)
 				}
@@ -254,7 +254,7 @@ func readOnce(t *testing.T, s Store) {
 	steady := 0
 	for _, row := range rows {
 		want := map[string]string{"steady@example.org": "STEADY", "writer0@example.org": "KEY 0", "writer1@example.org": "KEY 1"}[row.Address]
-		if row.Key != want && (row.Key != "" || want == "STEADY") {
+		if !strings.HasPrefix(row.Key, want) && (row.Key != "" || want == "STEADY") {
 			t.Errorf("%q was answered with %q", row.Address, row.Key)
 		}
 		if want == "STEADY" {

@@ -73,6 +73,34 @@ func constraints(t *testing.T, s Store) {
 	expect(t, answer(t, s, "ann@example.org"), unknown("ann@example.org"))
 }
 
+// sameKeyTwice: a key is in the store once for an address, so that it is out of
+// use when it is removed. A new text comes in before an old one goes.
+func sameKeyTwice(t *testing.T, s Store) {
+	ctx := context.Background()
+	first := add(t, s, "ann@example.org", "KEY 1")
+	for _, address := range []string{"ann@example.org", "ANN@EXAMPLE.org"} {
+		_, err := s.AddKey(ctx, address, "KEY 1")
+		if err == nil || errors.Is(err, keys.ErrStore) || !strings.Contains(err.Error(), "the key is enrolled already") {
+			t.Errorf("%s: adding a key again: %v, want a refusal", address, err)
+		}
+	}
+	add(t, s, "bob@example.org", "KEY 1") // another's key may be the same
+	for _, near := range []string{"key 1", "KEY 1 ", "KEY 1\n"} {
+		add(t, s, "ann@example.org", near)
+	}
+	second := add(t, s, "ann@example.org", "KEY 2")
+	if err := s.RemoveKey(ctx, first); err != nil {
+		t.Fatal(err)
+	}
+	add(t, s, "ann@example.org", "KEY 1")
+	if err := s.RemoveKey(ctx, second); err != nil {
+		t.Fatal(err)
+	}
+	if all := listed(t, s, "ann@example.org"); len(all) != 4 {
+		t.Errorf("%d keys are listed, want 4: %+v", len(all), all)
+	}
+}
+
 func renameAndDelete(t *testing.T, s Store) {
 	add(t, s, "ann@example.org", "KEY 1")
 	add(t, s, "ann@example.org", "KEY 2")

@@ -44,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"choices", choices},
 		{"plain SQL", plainSQL},
 		{"constraints", constraints},
+		{"the same key twice", sameKeyTwice},
 		{"rename and delete", renameAndDelete},
 		{"list", list},
 		{"list many", listMany},

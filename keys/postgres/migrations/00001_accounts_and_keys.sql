@@ -49,6 +49,9 @@ CREATE TABLE sealmilter.keys (
   CONSTRAINT key_longer_than_1_mib CHECK (octet_length(key) <= 1048576)
 );
 CREATE INDEX keys_address ON sealmilter.keys (address, id);
+-- A key that is there twice stays in use when it is deleted once. Of the text
+-- only a hash fits into an index; md5() fails where the machine runs in FIPS mode.
+CREATE UNIQUE INDEX key_is_enrolled_already ON sealmilter.keys (address, hashtextextended(key, 0));
 
 COMMENT ON TABLE sealmilter.keys IS
   'The keys that mail is sealed to, any number for each account. Takes effect with the next message.';

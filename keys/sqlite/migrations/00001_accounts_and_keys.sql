@@ -43,6 +43,9 @@ CREATE TABLE keys (
   CONSTRAINT added_is_no_time      CHECK (datetime(added) IS NOT NULL)
 );
 CREATE INDEX keys_address ON keys (address, id);
+-- A key that is there twice stays in use when it is deleted once. Of an index on
+-- columns alone SQLite would print the columns and not the name.
+CREATE UNIQUE INDEX key_is_enrolled_already ON keys (address, (key || ''));
 CREATE INDEX keys_listed ON keys (address COLLATE BINARY, id);
 
 -- +goose StatementBegin
