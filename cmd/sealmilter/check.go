@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,23 +17,33 @@ import (
 
 func checkCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "check",
+		Use:   "check [--postfix [DIR]]",
 		Short: "Say whether the configuration and the key store are as they should be",
 		Long: `check reads the configuration as the daemon does, asks the key store, and says
 what it found, a line for each finding that begins with ok, warning or problem.
 It changes nothing and needs no right that the daemon has not.
 
+With --postfix it looks at Postfix's configuration too, in the folder DIR or
+where postconf finds it, and names what would leave mail unsealed or keep it
+out (problem), and what would hurt some mail (warning). Which of the milters is
+ours it knows by the address that the daemon listens on.
+
 The exit code is 0 where the daemon could run, 78 where the configuration or
 the machine must be mended first, and 75 where the key store is away.`,
-		Args: positional(cobra.NoArgs),
+		Args: positional(cobra.MaximumNArgs(1)),
 		RunE: runCheck,
 	}
 	addListenFlag(command)
+	command.Flags().Bool("postfix", false, "look at Postfix's configuration too")
 	command.Flags().String("address", "", "look one `address` up too, and say what would happen to its mail")
 	return command
 }
 
-func runCheck(cmd *cobra.Command, _ []string) error {
+func runCheck(cmd *cobra.Command, args []string) error {
+	withPostfix, _ := cmd.Flags().GetBool("postfix")
+	if len(args) > 0 && !withPostfix {
+		return usageError("%q is an argument for --postfix alone (usage: %s)", args[0], cmd.UseLine())
+	}
 	address, _ := cmd.Flags().GetString("address")
 	if cmd.Flags().Changed("address") {
 		if err := checkAddress(address); err != nil {
@@ -49,6 +60,9 @@ func runCheck(cmd *cobra.Command, _ []string) error {
 	r.listen(cfg.Milter)
 	r.spool(cfg.Spool.Directory)
 	r.store(cmd.Context(), cfg, address)
+	if withPostfix {
+		r.postfix(cmd.Context(), cfg, strings.Join(args, ""))
+	}
 	return r.verdict()
 }
 
@@ -114,6 +128,10 @@ func (r *report) listen(cfg MilterConfig) {
 		network, target, err := parseListen(address)
 		if err != nil { // loadConfig would have said so
 			r.problem(exitConfig, "listening: %v", err)
+			continue
+		}
+		if network == networkSystemd {
+			r.ok("listening: %s, the sockets that systemd passes to the daemon", address)
 			continue
 		}
 		if network != "unix" {

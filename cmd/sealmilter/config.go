@@ -98,7 +98,7 @@ func defaultConfig() Config {
 
 // addListenFlag adds --listen, which loadConfig reads where it is there.
 func addListenFlag(cmd *cobra.Command) {
-	cmd.Flags().StringArray("listen", nil, "`address` to listen on: inet:HOST:PORT, inet6:[ADDRESS]:PORT or unix:/PATH; may be given several times")
+	cmd.Flags().StringArray("listen", nil, "`address` to listen on: inet:HOST:PORT, inet6:[ADDRESS]:PORT, unix:/PATH or systemd: for the sockets that systemd passes; may be given several times")
 }
 
 // loadConfig reads the configuration file and lays the environment and the

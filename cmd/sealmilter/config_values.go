@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // The types of settings that TOML has no type for. Each reads its text, says
@@ -130,6 +131,10 @@ func (l *listenList) UnmarshalText(text []byte) error {
 // maxSocketPath is what sockaddr_un holds on Linux, without the final NUL.
 const maxSocketPath = 107
 
+// networkSystemd is what parseListen calls the sockets that systemd passes;
+// the target is their name, or empty for all of them.
+const networkSystemd = "systemd"
+
 // parseListen splits an address as the configuration writes it into the two
 // arguments of net.Listen.
 func parseListen(address string) (network, target string, err error) {
@@ -140,6 +145,11 @@ func parseListen(address string) (network, target string, err error) {
 			return "", "", fmt.Errorf("%q: %w", address, err)
 		}
 		return map[string]string{"inet": "tcp4", "inet6": "tcp6"}[family], rest, nil
+	case networkSystemd:
+		if strings.ContainsFunc(rest, unicode.IsSpace) || !strings.Contains(address, ":") {
+			return "", "", fmt.Errorf("%q names no sockets of systemd, expected systemd: or systemd:NAME", address)
+		}
+		return networkSystemd, rest, nil
 	case "unix":
 		if !strings.HasPrefix(rest, "/") {
 			return "", "", fmt.Errorf("%q is no absolute path, expected unix:/PATH", address)
@@ -149,7 +159,7 @@ func parseListen(address string) (network, target string, err error) {
 		}
 		return "unix", rest, nil
 	}
-	return "", "", fmt.Errorf("%q is no address to listen on, expected inet:HOST:PORT, inet6:[ADDRESS]:PORT or unix:/PATH", address)
+	return "", "", fmt.Errorf("%q is no address to listen on, expected inet:HOST:PORT, inet6:[ADDRESS]:PORT, systemd: or unix:/PATH", address)
 }
 
 func checkHostPort(family, hostPort string) error {

@@ -68,11 +68,30 @@ func runScripts(t *testing.T, pattern string, storeURL func(work string) string)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // under -race every program would sleep for a second
 			env.Setenv("ME", me.Username)
 			env.Setenv("DEFAULT_CONFIG", filepath.Join(env.WorkDir, "default.toml"))
+			if err := expandConfigs(env.WorkDir); err != nil {
+				return err
+			}
 			return writeTestKeys(env)
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
+}
+
+// expandConfigs writes a script's folder into its configuration files, where
+// they have $WORK: what they name must be absolute.
+func expandConfigs(work string) error {
+	files, err := filepath.Glob(filepath.Join(work, "*.toml"))
+	for _, file := range files {
+		var text []byte
+		if text, err = os.ReadFile(file); err != nil {
+			return err
+		}
+		if err = os.WriteFile(file, []byte(strings.ReplaceAll(string(text), "$WORK", work)), 0o600); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // exits is the script command "exits CODE PROGRAM ARG…": it runs the program,

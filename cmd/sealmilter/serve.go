@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
-	"os/user"
-	"strconv"
+	"os/signal"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,9 +23,14 @@ func serveCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the milter",
-		Long: `serve runs the milter in the foreground and logs to standard error. At SIGTERM
-or SIGINT it accepts nothing new, lets the messages under way finish, and exits;
-a second signal ends it at once.`,
+		Long: `serve runs the milter in the foreground and logs to standard error. At SIGHUP
+it reads its configuration again, without an effect on the connections and the
+messages under way; where the new one is wrong, it says so and goes on with the
+old one. At SIGTERM or SIGINT it accepts nothing new, lets the messages under
+way finish, and exits; a second signal ends it at once.
+
+It tells systemd when it is ready (Type=notify), keeps its watchdog quiet, and
+takes the sockets that systemd passes.`,
 		Args: positional(cobra.NoArgs),
 		RunE: runServe,
 	}
@@ -33,42 +38,110 @@ a second signal ends it at once.`,
 	return command
 }
 
-func runServe(cmd *cobra.Command, _ []string) error {
-	cfg, err := loadConfig(cmd)
-	if err != nil {
-		return err
-	}
-	log := newLogger(cfg, cmd.ErrOrStderr())
-	slog.SetDefault(log) // what the libraries log goes the same way
-	log.Info("starting", "version", programVersion(), "config", cfg)
-	if !cfg.Storage.Encryption.Enable {
-		log.Warn("sealing is switched off for everybody: all mail passes as it is")
-	}
-	st, err := openStore(cmd.Context(), cfg)
-	if err != nil {
-		return err
-	}
-	defer st.Close()
-	if err := checkStore(cmd.Context(), log, cfg, st); err != nil {
-		return err
-	}
-	listeners, err := listen(cfg.Milter)
-	if err != nil {
-		return err
-	}
-	server := milter.NewServer(milter.Config{
-		Store:        st,
-		Policy:       policy.Policy{Enable: cfg.Storage.Encryption.Enable},
-		Spool:        envelope.Spool{Dir: cfg.Spool.Directory, Memory: int64(cfg.Spool.Memory)},
-		Log:          log,
-		LogAddresses: cfg.Log.Addresses,
-	}, cfg.Milter.MaxConnections)
-	return run(cmd.Context(), log, server, listeners, time.Duration(cfg.Milter.ShutdownTimeout))
+// daemon is the running program. Its fields belong to the goroutine that runs
+// it; what others need they get when they begin.
+type daemon struct {
+	load    func() (Config, error)
+	logTo   io.Writer
+	manager *manager
+	passed  []*passedSocket
+
+	cfg       Config // in force
+	log       *slog.Logger
+	store     *heldStore
+	listeners []net.Listener
+	open      atomic.Int64 // connections
+	server    *milter.Server
 }
 
-// checkStore refuses to start on a store that was never made, which only an
-// administrator can mend. One that is away may come back by itself: until then
-// mail is deferred.
+func runServe(cmd *cobra.Command, _ []string) error {
+	// A SIGHUP that comes while the daemon starts waits until it can be obeyed.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	passed, err := takePassedSockets()
+	if err != nil {
+		return err
+	}
+	d := &daemon{
+		load:    func() (Config, error) { return loadServeConfig(cmd, passed) },
+		logTo:   cmd.ErrOrStderr(),
+		manager: newManager(),
+		passed:  passed,
+	}
+	if err := d.start(cmd.Context()); err != nil {
+		return err
+	}
+	defer func() { d.store.Close() }()
+	return d.run(cmd.Context(), hangup)
+}
+
+// loadServeConfig loads the configuration. Where nobody has said where to
+// listen, the sockets that systemd passes are meant.
+func loadServeConfig(cmd *cobra.Command, passed []*passedSocket) (Config, error) {
+	cfg, err := loadConfig(cmd)
+	if err == nil && len(passed) > 0 && cfg.origins[keyListen] == "" {
+		cfg.Milter.Listen = listenList{networkSystemd + ":"}
+	}
+	return cfg, err
+}
+
+// start brings up everything that has to be there before the first connection
+// is served.
+func (d *daemon) start(ctx context.Context) error {
+	cfg, err := d.load()
+	if err != nil {
+		return err
+	}
+	d.cfg = cfg
+	d.setLog(newLogger(cfg, d.logTo))
+	d.log.Info("starting", "version", programVersion(), "config", cfg)
+	d.warnDisabled()
+	opened, err := openStore(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	d.store = &heldStore{store: opened}
+	err = checkStore(ctx, d.log, cfg, opened)
+	if err != nil && exitCode(err) == exitTempFail {
+		// It may come back by itself.
+		d.log.Error("the key store is away, mail is deferred until it is back", "error", err)
+		err = nil
+	}
+	if err == nil {
+		d.listeners, err = listen(cfg.Milter, d.passed)
+	}
+	if err != nil {
+		opened.Close()
+		return err
+	}
+	d.server = milter.NewServer(d.settings(), cfg.Milter.MaxConnections)
+	return nil
+}
+
+func (d *daemon) setLog(log *slog.Logger) {
+	d.log = log
+	slog.SetDefault(log) // what the libraries log goes the same way
+}
+
+func (d *daemon) warnDisabled() {
+	if !d.cfg.Storage.Encryption.Enable {
+		d.log.Warn("sealing is switched off for everybody: all mail passes as it is")
+	}
+}
+
+// settings are what the configuration in force means for a message.
+func (d *daemon) settings() milter.Config {
+	return milter.Config{
+		Store:        d.store,
+		Policy:       policy.Policy{Enable: d.cfg.Storage.Encryption.Enable},
+		Spool:        envelope.Spool{Dir: d.cfg.Spool.Directory, Memory: int64(d.cfg.Spool.Memory)},
+		Log:          d.log,
+		LogAddresses: d.cfg.Log.Addresses,
+	}
+}
+
+// checkStore asks the store whether it will serve, and logs what is not as it
+// should be. The error of one that was never made is the configuration's.
 func checkStore(ctx context.Context, log *slog.Logger, cfg Config, st store) error {
 	name, err := parseStoreURL(cfg.Store.URL)
 	if err != nil {
@@ -78,102 +151,59 @@ func checkStore(ctx context.Context, log *slog.Logger, cfg Config, st store) err
 	for _, warning := range warnings {
 		log.Warn("key store", "warning", warning)
 	}
-	if err = storeError(name, err); err != nil && exitCode(err) == exitTempFail {
-		log.Error("the key store is away, mail is deferred until it is back", "error", err)
-		return nil
-	}
-	return err
-}
-
-// listen opens all the sockets that the configuration names, or none.
-func listen(cfg MilterConfig) (listeners []net.Listener, err error) {
-	defer func() {
-		if err != nil {
-			for _, ln := range listeners {
-				ln.Close()
-			}
-		}
-	}()
-	for _, address := range cfg.Listen {
-		network, target, err := parseListen(address)
-		if err != nil {
-			return listeners, configError("%s: %w", address, err)
-		}
-		ln, err := listenOne(network, target, cfg)
-		if err != nil {
-			return listeners, failure("listening on %s: %w", address, err)
-		}
-		listeners = append(listeners, ln)
-	}
-	return listeners, nil
-}
-
-// listenOne opens one socket. A unix socket that a killed daemon has left
-// behind is removed; one that answers is another daemon's.
-func listenOne(network, target string, cfg MilterConfig) (net.Listener, error) {
-	if network != "unix" {
-		return net.Listen(network, target)
-	}
-	if conn, err := net.Dial(network, target); err == nil {
-		conn.Close()
-		return nil, errors.New("another process serves this socket")
-	} else if errors.Is(err, syscall.ECONNREFUSED) {
-		if err := os.Remove(target); err != nil {
-			return nil, fmt.Errorf("removing the socket that was left behind: %w", err)
-		}
-	}
-	// Nobody may connect before mode and group are set.
-	old := syscall.Umask(0o177)
-	ln, err := net.Listen(network, target)
-	syscall.Umask(old)
-	if err != nil {
-		return nil, err
-	}
-	if err := giveSocket(target, cfg); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	return ln, nil
-}
-
-// giveSocket sets the group and then the mode of a unix socket.
-func giveSocket(path string, cfg MilterConfig) error {
-	if cfg.Group != "" {
-		group, err := user.LookupGroup(cfg.Group)
-		if err != nil {
-			return err
-		}
-		id, err := strconv.Atoi(group.Gid)
-		if err != nil {
-			return err
-		}
-		if err := os.Chown(path, -1, id); err != nil {
-			return err
-		}
-	}
-	return os.Chmod(path, os.FileMode(cfg.Mode))
+	return storeError(name, err)
 }
 
 // run serves until the context ends or a listener fails, and then lets the
 // messages under way finish.
-func run(ctx context.Context, log *slog.Logger, server *milter.Server, listeners []net.Listener, patience time.Duration) error {
-	failed := make(chan error, len(listeners))
-	for _, ln := range listeners {
-		log.Info("listening", "network", ln.Addr().Network(), "address", ln.Addr().String())
-		go func() { failed <- server.Serve(ln) }()
+func (d *daemon) run(ctx context.Context, hangup <-chan os.Signal) error {
+	failed := make(chan error, len(d.listeners))
+	for _, ln := range d.listeners {
+		d.log.Info("listening", "network", ln.Addr().Network(), "address", ln.Addr().String())
+		go func() { failed <- d.server.Serve(countedListener{ln, &d.open}) }()
 	}
-	var cause error
-	select {
-	case <-ctx.Done():
-		log.Info("stopping, messages under way may finish", "patience", patience)
-	case cause = <-failed:
-		log.Error("a listener failed, stopping", "error", cause)
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	if d.manager.watchdog > 0 {
+		watch := watchdog{manager: d.manager, listeners: d.listeners, open: &d.open, most: int64(d.cfg.Milter.MaxConnections)}
+		go watch.run(watching)
 	}
+	d.manager.ready(d.serving())
+	for {
+		select {
+		case <-hangup:
+			d.reload(ctx)
+			continue
+		case <-ctx.Done():
+			d.stop()
+			return nil
+		case cause := <-failed:
+			d.log.Error("a listener failed, stopping", "error", cause)
+			stopWatching()
+			d.stop()
+			return cause
+		}
+	}
+}
+
+// serving is the status that "systemctl status" shows.
+func (d *daemon) serving() string {
+	var addresses []string
+	for _, ln := range d.listeners {
+		addresses = append(addresses, ln.Addr().String())
+	}
+	return "serving on " + strings.Join(addresses, " ")
+}
+
+// stop lets the messages under way finish.
+func (d *daemon) stop() {
+	patience := time.Duration(d.cfg.Milter.ShutdownTimeout)
+	d.log.Info("stopping, messages under way may finish", "patience", patience)
+	d.manager.stopping(patience)
 	rest, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := server.Shutdown(rest); err != nil {
-		log.Warn("messages that did not finish in time were cut off, they stay with their senders")
+	if err := d.server.Shutdown(rest); err != nil {
+		d.log.Warn("messages that did not finish in time were cut off, they stay with their senders")
 	}
-	log.Info("stopped")
-	return cause
+	d.log.Info("stopped")
 }

@@ -66,6 +66,9 @@ func parseStoreURL(url string) (storeName, error) {
 		if rest == "" {
 			return storeName{}, errors.New("sqlite: names no file, expected sqlite:/PATH")
 		}
+		if !strings.HasPrefix(rest, "/") { // which folder it is below would depend on who reads it
+			return storeName{}, fmt.Errorf("sqlite:%s is no absolute path, expected sqlite:/PATH", rest)
+		}
 		return storeName{kindSQLite, rest}, nil
 	case keywordDSN.MatchString(url):
 		return storeName{kindPostgres, url}, nil
