@@ -42,10 +42,12 @@ lint:
 # times.
 soak: deps
 	REQUIRE_SERVERS=1 $(GO) test -race -timeout 60m -count 20 -run 'TestLoad|TestReuse|TestBrokenOff|TestShutdown' ./milter
+	REQUIRE_SERVERS=1 $(GO) test -race -timeout 60m -count 10 -run TestReload ./testdata/mta
 
-# Everything that reads what we write, each program by itself.
-interop: deps
-	REQUIRE_SERVERS=1 $(GO) test -count 1 -v -run 'TestPostfix|TestCorpus|TestChoices' ./testdata/mta
+# Everything that reads what we write: gpg, openssl, gpgsm, NSS, Thunderbird.
+interop:
+	@INTEROP=1 sh testdata/bed/install.sh
+	REQUIRE_SERVERS=1 SEALMILTER_INTEROP=1 $(GO) test -count 1 -v -run 'TestPostfix|TestCorpus|TestChoices|TestSMIME|TestThunderbird' ./testdata/mta
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./milter/... ./keys/...
@@ -68,6 +70,7 @@ bin/%: contrib/man/%.scd
 # not a package.
 DOC = $(DESTDIR)$(PREFIX)/share/doc/sealmilter
 MAN = $(DESTDIR)$(PREFIX)/share/man
+UNITS = $(DESTDIR)$(PREFIX)/lib/systemd
 
 install:
 	@test -x bin/sealmilter || { echo "there is no bin/sealmilter: run make first"; exit 1; }
@@ -75,6 +78,11 @@ install:
 	install -m 0755 bin/sealmilter $(DESTDIR)$(PREFIX)/sbin/sealmilter
 	install -m 0644 README.md CHANGELOG.md SECURITY.md LICENSE contrib/sealmilter.toml $(DOC)
 	install -m 0644 contrib/postgres/* $(DOC)/postgres
+	install -d $(UNITS)/system $(DESTDIR)$(PREFIX)/lib/sysusers.d
+	sed 's|/usr/local/sbin|$(PREFIX)/sbin|' contrib/systemd/sealmilter.service >$(UNITS)/system/sealmilter.service
+	chmod 0644 $(UNITS)/system/sealmilter.service
+	install -m 0644 contrib/systemd/sealmilter.socket $(UNITS)/system/
+	install -m 0644 contrib/systemd/sealmilter.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/sealmilter.conf
 	@if command -v scdoc >/dev/null; then \
 		$(MAKE) man && install -d $(MAN)/man5 $(MAN)/man8 && \
 		install -m 0644 bin/sealmilter.8 $(MAN)/man8/ && \

@@ -37,6 +37,7 @@ type MilterConfig struct {
 	Group           string     `toml:"group"`
 	ShutdownTimeout duration   `toml:"shutdown_timeout"`
 	MaxConnections  int        `toml:"max_connections"`
+	SizeLimit       size       `toml:"size_limit"`
 }
 
 // StoreConfig is where the keys are.

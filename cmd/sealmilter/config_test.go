@@ -239,7 +239,7 @@ func TestLoggedConfig(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"milter":{"listen":["inet:127.0.0.1:8890"],"mode":"0660","group":"","shutdown_timeout":"1m0s","max_connections":500},` +
+	const want = `{"milter":{"listen":["inet:127.0.0.1:8890"],"mode":"0660","group":"","shutdown_timeout":"1m0s","max_connections":500,"size_limit":"0"},` +
 		`"store":{"url":"postgres://u:***@h/d","timeout":"5s"},"storage":{"encryption":{"enable":true,"append":false}},` +
 		`"spool":{"directory":"","memory":"1MiB"},"log":{"level":"info","format":"json","addresses":false}}`
 	if string(line.Config) != want {

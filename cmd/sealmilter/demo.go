@@ -14,29 +14,24 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ProtonMail/go-crypto/openpgp/packet"
-	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 	"github.com/spf13/cobra"
 
-	"sealmilter/keys"
 	"sealmilter/keys/sqlite"
 	"sealmilter/milter/client"
 	"sealmilter/milter/envelope"
 	"sealmilter/testdata/messages"
 )
 
-// demoAddress is whose mail the demonstration seals.
-const demoAddress = "reader@example.org"
-
 func demoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo [MESSAGE]",
 		Short: "Seal a message and open it again",
-		Long: `demo shows the whole way of one message on this machine: it makes a key store
-and a key pair in a temporary folder, starts the daemon on a loopback port,
-speaks to it as Postfix would, and opens what came back, with gpg too where it
-is installed. MESSAGE is a mail in a file; without it the program has one of
-its own. Nothing is left behind.`,
+		Long: `demo shows the whole way of one message on this machine, once to an OpenPGP key
+and once to an S/MIME certificate: it makes a key store and the keys in a
+temporary folder, starts the daemon on a loopback port, speaks to it as Postfix
+would, and opens what came back, with gpg and openssl too where they are
+installed. MESSAGE is a mail in a file; without it the program has one of its
+own. Nothing is left behind.`,
 		Args: positional(cobra.MaximumNArgs(1)),
 		RunE: runDemo,
 	}
@@ -44,9 +39,8 @@ its own. Nothing is left behind.`,
 
 // demo is one run of the demonstration.
 type demo struct {
-	out    io.Writer
-	dir    string
-	entity *openpgp.Entity
+	out io.Writer
+	dir string
 }
 
 func runDemo(cmd *cobra.Command, args []string) error {
@@ -70,8 +64,12 @@ func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n",
 
 // run plays the parts one after the other; the first failure ends it.
 func (d *demo) run(ctx context.Context, arrived client.Message) error {
-	if err := d.makeKey(ctx); err != nil {
-		return failure("making the key: %w", err)
+	readers, err := d.makeReaders()
+	if err != nil {
+		return failure("making the keys: %w", err)
+	}
+	if err := d.enrol(ctx, readers); err != nil {
+		return failure("enrolling the keys: %w", err)
 	}
 	addr, stop, err := d.startDaemon(ctx)
 	if err != nil {
@@ -79,16 +77,22 @@ func (d *demo) run(ctx context.Context, arrived client.Message) error {
 	}
 	defer stop()
 	d.say("2. The daemon runs and listens on %s.", addr)
-	left, err := d.send(addr, arrived)
-	if err != nil {
-		return failure("sending the message: %w", err)
+	for i, r := range readers {
+		left, err := d.send(addr, r.address, arrived)
+		if err != nil {
+			return failure("sending the message: %w", err)
+		}
+		d.say("%d. A message for %s went through it, as Postfix would send it:\n", 3+i, r.address)
+		if i == 0 {
+			sideBySide(d.out, "What arrived", lines(arrived.Shown()), "What Postfix keeps now", lines(left))
+		} else {
+			beginning(d.out, "What Postfix keeps now, from Content-Type on", lines(left), "Content-Type:")
+		}
+		if err := d.open(ctx, r, left, arrived.Shown()); err != nil {
+			return failure("opening the message: %w", err)
+		}
 	}
-	d.say("3. A message for %s went through it, as Postfix would send it:\n", demoAddress)
-	sideBySide(d.out, "What arrived", lines(arrived.Shown()), "What Postfix keeps now", lines(left))
-	if err := d.open(ctx, left, arrived.Shown()); err != nil {
-		return failure("opening the message: %w", err)
-	}
-	d.say("\nNext: README.md says how Postfix is told of it, and how a key of your own gets in:\n" +
+	d.say("Next: README.md says how Postfix is told of it, and how a key of your own gets in:\n" +
 		"  sealmilter migrate --store sqlite:/var/lib/sealmilter/keys.db\n" +
 		"  sealmilter key add --store sqlite:/var/lib/sealmilter/keys.db you@your.domain your-public-key.asc")
 	return nil
@@ -96,21 +100,9 @@ func (d *demo) run(ctx context.Context, arrived client.Message) error {
 
 func (d *demo) storePath() string { return filepath.Join(d.dir, "keys.db") }
 
-// makeKey makes a store, and a key pair of which the store gets the public
-// half.
-func (d *demo) makeKey(ctx context.Context) (err error) {
+// enrol makes a store and puts the readers' keys into it.
+func (d *demo) enrol(ctx context.Context, readers []*demoReader) error {
 	if _, _, err := sqlite.Migrate(ctx, d.storePath()); err != nil {
-		return err
-	}
-	if d.entity, err = openpgp.NewEntity("Reader", "", demoAddress, &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA}); err != nil {
-		return err
-	}
-	var public bytes.Buffer
-	if err := d.entity.Serialize(&public); err != nil {
-		return err
-	}
-	parsed, err := keys.Parse(public.Bytes())
-	if err != nil {
 		return err
 	}
 	st, err := sqlite.Open(ctx, d.storePath(), sqlite.Options{})
@@ -118,11 +110,13 @@ func (d *demo) makeKey(ctx context.Context) (err error) {
 		return err
 	}
 	defer st.Close()
-	if _, err := st.AddKey(ctx, demoAddress, parsed[0].Armored()); err != nil {
-		return err
+	d.say("1. A key store in %s holds two keys:", d.dir)
+	for _, r := range readers {
+		if _, err := st.AddKey(ctx, r.address, r.key.Armored()); err != nil {
+			return err
+		}
+		d.say("   %s: %s %.40s (%s)", r.address, r.key.Method, r.key.Fingerprint, r.key.Algorithm)
 	}
-	d.say("1. A key store in %s holds the OpenPGP key of %s:\n   %s (%s)",
-		d.dir, demoAddress, parsed[0].Fingerprint, parsed[0].Algorithm)
 	return nil
 }
 
@@ -175,13 +169,13 @@ func listeningOn(log io.Reader) (string, error) {
 }
 
 // send plays Postfix and returns the message that it would keep.
-func (d *demo) send(addr string, m client.Message) ([]byte, error) {
+func (d *demo) send(addr, to string, m client.Message) ([]byte, error) {
 	session, err := client.Dial("tcp", addr, client.Options{})
 	if err != nil {
 		return nil, err
 	}
 	defer session.Close()
-	result, err := session.Send(client.Envelope{From: "sender@example.net", To: client.To(demoAddress)}, m)
+	result, err := session.Send(client.Envelope{From: "sender@example.net", To: client.To(to)}, m)
 	if err != nil {
 		return nil, err
 	}
@@ -193,57 +187,28 @@ func (d *demo) send(addr string, m client.Message) ([]byte, error) {
 
 // open opens the sealed message with the secret key, by two programs where
 // there are two.
-func (d *demo) open(ctx context.Context, sealed, want []byte) error {
-	opened, err := envelope.Open(sealed, &envelope.Secret{OpenPGP: openpgp.EntityList{d.entity}})
+func (d *demo) open(ctx context.Context, r *demoReader, sealed, want []byte) error {
+	opened, err := envelope.Open(sealed, r.secret)
 	if err != nil {
 		return err
 	}
 	if !bytes.Equal(opened, want) {
 		return errors.New("what came back is not what arrived")
 	}
-	d.say("\n4. Opened with the secret key it is byte for byte the message that arrived (%d bytes).", len(opened))
-	gpg, err := exec.LookPath("gpg")
+	d.say("\n   Opened with the secret key it is byte for byte the message that arrived (%d bytes).", len(opened))
+	program, err := exec.LookPath(r.program)
 	if err != nil {
-		d.say("   (gpg is not installed, so it was not asked to open it too.)")
+		d.say("   (%s is not installed, so it was not asked to open it too.)\n", r.program)
 		return nil
 	}
-	if opened, err = d.openWithGPG(ctx, gpg, sealed); err != nil {
-		return fmt.Errorf("gpg: %w", err)
-	}
-	if !bytes.Equal(opened, want) {
-		return errors.New("what gpg gave back is not what arrived")
-	}
-	d.say("   gpg opened it too, to the same bytes.")
-	return nil
-}
-
-// openWithGPG lets gpg open the message, with a keyring of its own.
-func (d *demo) openWithGPG(ctx context.Context, gpg string, sealed []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	home := filepath.Join(d.dir, "gnupg")
-	if err := os.Mkdir(home, 0o700); err != nil {
-		return nil, err
+	if opened, err = r.openWith(ctx, program, d.dir, sealed); err != nil {
+		return fmt.Errorf("%s: %w", r.program, err)
 	}
-	defer exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run() // the agent that gpg starts
-	var secret bytes.Buffer
-	if err := d.entity.SerializePrivate(&secret, nil); err != nil {
-		return nil, err
+	if !bytes.Equal(opened, want) {
+		return fmt.Errorf("what %s gave back is not what arrived", r.program)
 	}
-	ask := func(input []byte, args ...string) ([]byte, error) {
-		cmd := exec.CommandContext(ctx, gpg, append([]string{"--homedir", home, "--batch", "--quiet"}, args...)...)
-		cmd.Stdin = bytes.NewReader(input)
-		var complaint bytes.Buffer
-		cmd.Stderr = &complaint
-		out, err := cmd.Output()
-		if err != nil {
-			err = fmt.Errorf("%w: %s", err, oneLine(complaint.String()))
-		}
-		return out, err
-	}
-	if _, err := ask(secret.Bytes(), "--import"); err != nil {
-		return nil, err
-	}
-	payload, err := ask(sealed, "--decrypt")
-	return envelope.Original(payload), err
+	d.say("   %s opened it too, to the same bytes.\n", r.program)
+	return nil
 }

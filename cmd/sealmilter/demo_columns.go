@@ -3,13 +3,15 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
 const (
-	columnWidth = 58 // of each of the two columns, in characters
-	columnLines = 40 // that are shown of a message
+	columnWidth    = 58 // of each of the two columns, in characters
+	columnLines    = 40 // that are shown of a message
+	beginningLines = 10 // that are shown where there is one column
 )
 
 // lines are the lines of a message as a terminal can show them.
@@ -35,6 +37,19 @@ func sideBySide(w io.Writer, leftTitle string, left []string, rightTitle string,
 		row(at(left, i), at(right, i))
 	}
 	row(more(left), more(right))
+}
+
+// beginning prints some lines of a text, from one with a beginning on.
+func beginning(w io.Writer, title string, text []string, from string) {
+	start := max(0, slices.IndexFunc(text, func(line string) bool { return strings.HasPrefix(line, from) }))
+	text = text[start:]
+	fmt.Fprintf(w, "   %s\n   %s\n", title, strings.Repeat("-", columnWidth))
+	for _, line := range text[:min(len(text), beginningLines)] {
+		fmt.Fprintln(w, strings.TrimRight("   "+line, " "))
+	}
+	if len(text) > beginningLines {
+		fmt.Fprintf(w, "   … and %d more lines\n", len(text)-beginningLines)
+	}
 }
 
 func at(text []string, i int) string {

@@ -47,7 +47,7 @@ func withStore(cmd *cobra.Command, run func(ctx context.Context, st store) error
 		return err
 	}
 	name, _ := parseStoreURL(cfg.Store.URL) // loadConfig has read it
-	if _, missing := st.Check(ctx); isNoSchema(missing) {
+	if _, missing := st.Check(ctx); needsAdministrator(missing) {
 		return storeError(name, missing)
 	}
 	return storeError(name, err)

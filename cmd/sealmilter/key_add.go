@@ -192,7 +192,8 @@ func withdraw(ctx context.Context, registry keys.Registry, rows []enrolledRow, g
 			continue
 		}
 		for _, key := range kept {
-			if _, err := registry.AddKey(ctx, row.Address, key.Armored()); err != nil {
+			// That it has a row of its own already is as well.
+			if _, err := registry.AddKey(ctx, row.Address, key.Armored()); err != nil && !enrolledAlready(err) {
 				return stay, err
 			}
 		}

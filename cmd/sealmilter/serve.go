@@ -137,6 +137,7 @@ func (d *daemon) settings() milter.Config {
 		Spool:        envelope.Spool{Dir: d.cfg.Spool.Directory, Memory: int64(d.cfg.Spool.Memory)},
 		Log:          d.log,
 		LogAddresses: d.cfg.Log.Addresses,
+		SizeLimit:    int64(d.cfg.Milter.SizeLimit),
 	}
 }
 

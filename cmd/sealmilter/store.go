@@ -109,20 +109,30 @@ func openStore(ctx context.Context, cfg Config) (store, error) {
 // It hides the password, but of one with an "@" or a space only the first part.
 var quotedDSN = regexp.MustCompile("(?s)cannot parse `.*`: ")
 
-// storeError names the store in an error. A store without its tables is not
-// away: only an administrator can mend it.
+// storeError names the store in an error. A store without its tables, or one
+// that refuses, is not away: only an administrator can mend it.
 func storeError(name storeName, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case isNoSchema(err):
+	case needsAdministrator(err):
 		return configError("%s: %w", name, err)
 	}
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// isNoSchema says whether an error of a store's Check means that it was never
-// migrated.
-func isNoSchema(err error) bool {
-	return errors.Is(err, postgres.ErrNoSchema) || errors.Is(err, sqlite.ErrNoSchema)
+// needsAdministrator says whether a store's error is one that does not pass by
+// itself: it was never migrated, or it answered that it will not.
+func needsAdministrator(err error) bool {
+	for _, final := range []error{postgres.ErrNoSchema, postgres.ErrRefused, sqlite.ErrNoSchema, sqlite.ErrRefused} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
+}
+
+// enrolledAlready says whether a key was not added because its account has it.
+func enrolledAlready(err error) bool {
+	return errors.Is(err, postgres.ErrEnrolledAlready) || errors.Is(err, sqlite.ErrEnrolledAlready)
 }

@@ -14,15 +14,23 @@ gpg       gnupg
 gpgsm     gpgsm
 openssl   openssl
 cmsutil   libnss3-tools
+systemd-analyze  systemd
+systemd-sysusers systemd
 gcc       gcc
 scdoc     scdoc
 mandoc    mandoc
 '
-PATH="$PATH:/usr/sbin:/sbin"
+PATH="$PATH:/usr/sbin:/sbin:/usr/lib/dovecot"
 for bin in /usr/lib/postgresql/*/bin; do
 	PATH="$PATH:$bin"
 done
 
+# Programs with a window, and what they need, for make interop alone.
+[ -z "${INTEROP:-}" ] || wanted="$wanted
+thunderbird thunderbird
+imap        dovecot-imapd
+lmtp        dovecot-lmtpd
+"
 packages=$(printf '%s' "$wanted" | while read -r program package; do
 	[ -z "$program" ] || command -v "$program" >/dev/null 2>&1 || echo "$package"
 done | sort -u | tr '\n' ' ')

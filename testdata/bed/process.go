@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // RSS is the resident memory of a process now, in bytes, and PeakRSS the most
@@ -20,6 +21,27 @@ func ResetPeakRSS(t testing.TB, pid int) {
 	if err := os.WriteFile(proc(pid, "clear_refs"), []byte("5"), 0); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// CPU is the processor time that a process has used, in user mode and in the
+// kernel, in steps of 10 ms.
+func CPU(t testing.TB, pid int) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The program's name is in parentheses and may hold anything.
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	var ticks int64
+	for _, field := range fields[11:13] { // utime and stime, proc(5)
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // ListDescriptors are the files and sockets that a process has open, as /proc
