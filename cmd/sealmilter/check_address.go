@@ -26,7 +26,7 @@ func (r *report) recipient(ctx context.Context, st keys.Store, p policy.Policy, 
 	case policy.Pass:
 		r.ok("%s: mail passes as it is, not sealed: %s", address, decision.Reason)
 	default:
-		r.warning("%s: mail is deferred (451): %s", address, decision.Reason)
+		r.problem(exitFailure, "%s: mail is deferred (451): %s", address, decision.Reason)
 	}
 	for _, account := range accounts {
 		r.account(address, account, decision, now)
@@ -37,6 +37,9 @@ func (r *report) recipient(ctx context.Context, st keys.Store, p policy.Policy, 
 func (r *report) account(address string, account *keys.Account, decision policy.Decision, now time.Time) {
 	if !strings.EqualFold(account.Address, keys.Canonical(address)) {
 		r.ok("%s: leads to the account %s", address, account.Address)
+	}
+	if !account.Enrolled() {
+		r.ok("%s: the account %s has no key", address, account.Address)
 	}
 	used := make(map[*keys.Key]bool)
 	if decision.Outcome == policy.Seal {

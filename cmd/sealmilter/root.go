@@ -25,7 +25,8 @@ func newRootCommand() *cobra.Command {
 the OpenPGP keys or S/MIME certificates of its recipients before the mail store sees it.`,
 		Args:          cobra.ArbitraryArgs, // whatever is no subcommand: see needSubcommand
 		RunE:          needSubcommand,
-		SilenceErrors: true, // main reports them
+		Version:       programVersion(), // for --version
+		SilenceErrors: true,             // main reports them
 		SilenceUsage:  true,
 	}
 	root.PersistentFlags().String("config", defaultConfigFile, "configuration `file`")
