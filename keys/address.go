@@ -25,6 +25,13 @@ func Canonical(address string) string {
 	return canonical
 }
 
+// Readable says whether Canonical can read an address; Lookup refuses one that
+// it cannot.
+func Readable(address string) bool {
+	_, ok := readAddress(address)
+	return ok
+}
+
 // readAddress does what Canonical says, and says whether it could.
 func readAddress(address string) (canonical string, ok bool) {
 	plain, ok := plainAddress(withoutRoute(address))

@@ -46,7 +46,7 @@ func (w raw) rcpt(address, resolved string, answer byte) {
 func TestOtherNames(t *testing.T) {
 	f := newFilter(t, nil)
 	f.enrol(t, "ann@example.org")
-	for _, address := range []string{"ann", "ann%example.org", "example.org!ann", `"ann@example.org"`, "ann%example.org@mx.example.org"} {
+	for _, address := range []string{"ann", "ann%example.org", "example.org!ann", `"ann@example.org"`, "ann%example.org@mx.example.org", "Ann <ann@example.org>", "ann@example.org,"} {
 		w := f.raw(t, client.AllProtocol)
 		w.begin()
 		w.rcpt(address, "ann@example.org", 'c')

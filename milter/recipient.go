@@ -23,7 +23,10 @@ type recipient struct {
 // macro {rcpt_addr} what it made of the address. Where it does not tell, an
 // address that it may understand in another way than we do cannot be decided.
 func (r *recipient) names() ([]string, error) {
-	if r.resolved != "" && r.resolved != r.address {
+	switch {
+	case r.resolved != "" && !keys.Readable(r.address): // the MTA is more lenient than we are
+		return []string{r.resolved}, nil
+	case r.resolved != "" && r.resolved != r.address:
 		return []string{r.resolved, r.address}, nil
 	}
 	local, _, hasDomain := strings.Cut(r.address, "@")

@@ -8,7 +8,12 @@ import (
 
 	"sealmilter/keys"
 	"sealmilter/milter/envelope/cms"
+	"sealmilter/milter/envelope/lines"
 )
+
+// lineOctets make the 76 characters that a line may have (RFC 2045, section
+// 6.8).
+const lineOctets = 57
 
 // smime makes S/MIME entities (RFC 8551, section 3.3).
 type smime struct {
@@ -54,7 +59,7 @@ func (m smime) copyFor(to []*keys.Key, now time.Time) (*Copy, error) {
 			{"Content-Description", " S/MIME encrypted message"},
 		},
 		prefix:      prefix,
-		encoder:     func(w io.Writer, eol string) io.WriteCloser { return cms.NewBase64Writer(w, eol) },
-		encodedSize: cms.Base64Size,
+		encoder:     func(w io.Writer, eol string) io.WriteCloser { return lines.New(w, lineOctets, eol) },
+		encodedSize: func(size int64, eol int) int64 { return lines.Size(size, lineOctets, eol) },
 	}, nil
 }

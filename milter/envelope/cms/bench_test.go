@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"testing"
+
+	"sealmilter/milter/envelope/lines"
 )
 
 // BenchmarkSeal makes whole messages in base64. BenchmarkLimit is what the
@@ -47,7 +49,7 @@ func sealBase64(b *testing.B, ciphertext *bytes.Buffer, content []byte, to []*x5
 	if err != nil {
 		b.Fatal(err)
 	}
-	w := NewBase64Writer(io.Discard, "\r\n")
+	w := lines.New(io.Discard, 57, "\r\n")
 	w.Write(prefix)
 	w.Write(ciphertext.Bytes())
 	if err := w.Close(); err != nil {

@@ -1,15 +1,16 @@
-package cms
+package lines
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"strings"
 	"testing"
 )
 
-// lines is base64 in lines of 76, the slow way.
-func lines(content []byte, eol string) string {
+// slow is base64 in lines of 76, the slow way.
+func slow(content []byte, eol string) string {
 	var text strings.Builder
 	encoded := base64.StdEncoding.EncodeToString(content)
 	for len(encoded) > 0 {
@@ -22,7 +23,7 @@ func lines(content []byte, eol string) string {
 
 // TestBase64 compares at every length around a line, and around the buffer,
 // written in pieces.
-func TestBase64(t *testing.T) {
+func TestLines(t *testing.T) {
 	var lengths []int
 	for size := range 240 {
 		lengths = append(lengths, size)
@@ -30,11 +31,12 @@ func TestBase64(t *testing.T) {
 	lengths = append(lengths, textBuffer/4*3, textBuffer, 200_000)
 	for _, eol := range []string{"\n", "\r\n"} {
 		for _, size := range lengths {
-			content := random(size)
-			want := lines(content, eol)
+			content := make([]byte, size)
+			rand.Read(content)
+			want := slow(content, eol)
 			for _, piece := range []int{1, 7, 56, 57, 58, 1000, 65536} {
 				var text bytes.Buffer
-				w := NewBase64Writer(&text, eol)
+				w := New(&text, 57, eol)
 				for rest := content; len(rest) > 0; {
 					n := min(piece, len(rest))
 					w.Write(rest[:n])
@@ -46,18 +48,18 @@ func TestBase64(t *testing.T) {
 				if text.String() != want {
 					t.Fatalf("size %d, pieces of %d:\n%s\nwant\n%s", size, piece, text.String(), want)
 				}
-				if got := Base64Size(int64(size), len(eol)); got != int64(len(want)) {
-					t.Fatalf("Base64Size(%d, %d) = %d, want %d", size, len(eol), got, len(want))
+				if got := Size(int64(size), 57, len(eol)); got != int64(len(want)) {
+					t.Fatalf("Size(%d, 57, %d) = %d, want %d", size, len(eol), got, len(want))
 				}
 			}
 		}
 	}
 }
 
-func TestBase64WriterFails(t *testing.T) {
+func TestWriterFails(t *testing.T) {
 	for _, room := range []int{0, 1, textBuffer, 4 * textBuffer} {
 		disk := &failing{n: room}
-		w := NewBase64Writer(disk, "\n")
+		w := New(disk, 57, "\n")
 		var err error
 		for range 10 {
 			_, e := w.Write(make([]byte, textBuffer))
@@ -71,4 +73,14 @@ func TestBase64WriterFails(t *testing.T) {
 			t.Errorf("room for %d bytes: no error from Close", room)
 		}
 	}
+}
+
+// failing is a writer whose disk is full after n bytes.
+type failing struct{ n int }
+
+func (f *failing) Write(p []byte) (int, error) {
+	if f.n -= len(p); f.n < 0 {
+		return 0, errors.New("full")
+	}
+	return len(p), nil
 }
