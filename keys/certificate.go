@@ -40,25 +40,24 @@ func certificateKeys(found []*x509.Certificate) ([]*Key, error) {
 // parseDER reads a certificate or a PKCS#7 bundle (.p7b, .p7c), which are told
 // apart by what they hold.
 func parseDER(data []byte) ([]*Key, error) {
-	found, err := readCertificate(data)
-	if err != nil {
-		if bundle, bundleErr := readBundle(data); bundleErr == nil {
-			found, err = bundle, nil
-		}
+	var bundle struct {
+		ContentType asn1.ObjectIdentifier
+		Content     asn1.RawValue `asn1:"optional"`
 	}
 	var pfx struct {
 		Version  int
 		AuthSafe asn1.RawValue
 		Rest     asn1.RawValue `asn1:"optional"`
 	}
-	if err != nil {
-		if _, notPFX := asn1.Unmarshal(data, &pfx); notPFX == nil && pfx.Version == 3 {
-			return nil, ErrSecretKey // PKCS#12 (RFC 7292, section 4)
-		}
-		return nil, err
+	read := readCertificate
+	if _, err := asn1.Unmarshal(data, &bundle); err == nil {
+		read = readBundle
+	} else if _, err := asn1.Unmarshal(data, &pfx); err == nil && pfx.Version == 3 {
+		return nil, ErrSecretKey // PKCS#12 (RFC 7292, section 4)
 	}
-	if len(found) == 0 {
-		return nil, errors.New("there is no certificate in it")
+	found, err := read(data)
+	if err != nil {
+		return nil, err
 	}
 	return certificateKeys(found)
 }
@@ -88,13 +87,14 @@ func readBundle(der []byte) (found []*x509.Certificate, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the PKCS#7 bundle: %w", err)
 	}
+	if len(bundle.Certificates) == 0 {
+		return nil, errors.New("there is no certificate in the PKCS#7 bundle")
+	}
 	return bundle.Certificates, nil
 }
 
 // leavesOf leaves aside the authorities: those that say so of themselves, and
-// those that have issued another certificate in the set. One that stands alone
-// and has signed itself is its owner's all the same, if it names an address:
-// such is what "openssl req -x509" makes.
+// those that have issued another certificate in the set.
 func leavesOf(found []*x509.Certificate) []*x509.Certificate {
 	var leaves []*x509.Certificate
 	seen := make(map[string]bool)
@@ -103,16 +103,28 @@ func leavesOf(found []*x509.Certificate) []*x509.Certificate {
 			continue
 		}
 		seen[string(c.Raw)] = true
-		selfSigned := bytes.Equal(c.RawIssuer, c.RawSubject)
-		homeMade := selfSigned && len(found) == 1 && len(addressesOf(c)) > 0
 		issued := slices.ContainsFunc(found, func(other *x509.Certificate) bool {
-			return !bytes.Equal(other.Raw, c.Raw) && bytes.Equal(other.RawIssuer, c.RawSubject)
+			return !selfSigned(other) && bytes.Equal(other.RawIssuer, c.RawSubject)
 		})
-		if homeMade || !c.IsCA && !issued {
+		if !issued && (selfSigned(c) && homeMade(c) || !selfSigned(c) && !c.IsCA) {
 			leaves = append(leaves, c)
 		}
 	}
 	return leaves
+}
+
+func selfSigned(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
+
+// homeMade says whether a certificate that has signed itself is a person's.
+// "openssl req -x509" makes such, and marks them as authorities; but those of
+// true authorities name no mailbox, or at most in their subject, and their keys
+// are for signing.
+func homeMade(c *x509.Certificate) bool {
+	if !c.IsCA {
+		return len(addressesOf(c)) > 0
+	}
+	const encrypts = x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement
+	return len(c.EmailAddresses) > 0 && (c.KeyUsage == 0 || c.KeyUsage&encrypts != 0)
 }
 
 // certificateKey checks that mail can be sealed to a certificate. Whether it
@@ -145,8 +157,14 @@ func checkPublicKey(c *x509.Certificate) (algorithm string, err error) {
 	var word string
 	switch public := c.PublicKey.(type) {
 	case *rsa.PublicKey:
-		if bits := public.N.BitLen(); bits < minRSABits {
+		bits := public.N.BitLen()
+		switch {
+		case bits < minRSABits:
 			return "", fmt.Errorf("an RSA key of %d bits is too short, the least is %d", bits, minRSABits)
+		case bits > maxBits:
+			return "", fmt.Errorf("an RSA key of %d bits is too long, the most is %d", bits, maxBits)
+		case public.E < 3 || public.E%2 == 0:
+			return "", fmt.Errorf("an RSA key with the exponent %d is none that can be sealed to", public.E)
 		}
 		algorithm = fmt.Sprintf("RSA-%d", public.N.BitLen())
 		use, word = x509.KeyUsageKeyEncipherment, "keyEncipherment"

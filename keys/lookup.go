@@ -22,6 +22,8 @@ type Account struct {
 	Cipher  Cipher // AES256 where the owner chose none
 	Keys    []*Key
 	Unread  []error // why enrolled keys could not be read, one for each row
+
+	enrolled bool // there is a row with something for a key
 }
 
 // Lookup asks the store for all addresses in one query and parses the keys it
@@ -122,6 +124,7 @@ func (a *Account) read(text string) {
 	if text == "" {
 		return
 	}
+	a.enrolled = true
 	keys, err := Parse([]byte(text))
 	if err != nil {
 		a.Unread = append(a.Unread, fmt.Errorf("an enrolled key cannot be read: %w", err))
@@ -147,7 +150,7 @@ func (a *Account) spreadRevocations() {
 }
 
 // Enrolled says whether the account has a key at all, readable or not.
-func (a *Account) Enrolled() bool { return len(a.Keys)+len(a.Unread) > 0 }
+func (a *Account) Enrolled() bool { return a.enrolled || len(a.Keys)+len(a.Unread) > 0 }
 
 // State is the best state that one of the account's keys is in. An account
 // that has none, or none that can be read, is Unusable.
@@ -159,25 +162,49 @@ func (a *Account) State(now time.Time) State {
 	return best
 }
 
-// SealTo returns the method and the keys that a message for the account is
-// sealed with at the moment now: all keys of one method that are in the
-// account's best state, so that an old key stays out of use while a newer one
-// is valid. Where both methods have such keys the owner's choice decides, and
-// OpenPGP where there is none. There are no keys where none can be sealed to.
-func (a *Account) SealTo(now time.Time) (Method, []*Key) {
-	best := a.State(now)
-	if best > Expired {
-		return "", nil
+// SealTo settles how one message is sealed to all the accounts at the moment
+// now: by which method, and to which keys. Of each account it takes the keys
+// that are in its best state, so that an old key stays out of use while a newer
+// one is valid. Where several methods serve all of them, the first account that
+// has chosen decides, and OpenPGP where none has. The error says why there is
+// no such method.
+func SealTo(accounts []*Account, now time.Time) (Method, []*Key, error) {
+	count := make(map[Method]int)
+	keys := make(map[Method][]*Key)
+	var choice Method
+	for _, account := range accounts {
+		use := account.best(now)
+		if len(use) == 0 {
+			return "", nil, errors.New("an account has no key that can be sealed to")
+		}
+		for method, of := range use {
+			count[method]++
+			keys[method] = append(keys[method], of...)
+		}
+		if choice == "" {
+			choice = account.Method
+		}
+	}
+	for _, method := range []Method{choice, OpenPGP, SMIME} {
+		if count[method] > 0 && count[method] == len(accounts) {
+			return method, keys[method], nil
+		}
+	}
+	return "", nil, errors.New("some of the accounts have OpenPGP keys and some certificates, and one message is sealed by one method")
+}
+
+// best are the account's keys in its best state, by method; none where none can
+// be sealed to.
+func (a *Account) best(now time.Time) map[Method][]*Key {
+	state := a.State(now)
+	if state > Expired {
+		return nil
 	}
 	use := make(map[Method][]*Key)
 	for _, key := range a.Keys {
-		if key.State(now) == best {
+		if key.State(now) == state {
 			use[key.Method] = append(use[key.Method], key)
 		}
 	}
-	method := OpenPGP
-	if a.Method == SMIME && len(use[SMIME]) > 0 || len(use[OpenPGP]) == 0 {
-		method = SMIME
-	}
-	return method, use[method]
+	return use
 }

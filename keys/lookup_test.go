@@ -166,6 +166,6 @@ func TestLookupAsks(t *testing.T) {
 
 // sealedTo is the number of keys that a message for the account is sealed to.
 func sealedTo(a *Account) int {
-	_, to := a.SealTo(noon)
+	_, to, _ := SealTo([]*Account{a}, noon)
 	return len(to)
 }

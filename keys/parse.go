@@ -33,6 +33,14 @@ func Parse(data []byte) ([]*Key, error) {
 	if len(data) > MaxKeySize {
 		return nil, fmt.Errorf("%d bytes are more than a key may have (%d)", len(data), MaxKeySize)
 	}
+	keys, err := parse(data)
+	if err == nil && len(keys) == 0 { // to a caller no keys would be nobody enrolled
+		err = errors.New("there is no key in it")
+	}
+	return keys, err
+}
+
+func parse(data []byte) ([]*Key, error) {
 	trimmed := bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
 	v := &verifier{effort: maxEffort}
 	switch {

@@ -1,7 +1,6 @@
 package milter
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -60,8 +59,13 @@ func (m *message) addField(name, value string, leading bool) {
 
 // beginSealing starts to encrypt for the recipients that are due for it.
 func (m *message) beginSealing(now time.Time) error {
-	if err := m.chooseKeys(now); err != nil {
-		return err
+	var accounts []*keys.Account
+	for _, r := range m.sealed() {
+		accounts = append(accounts, r.accounts...)
+	}
+	var err error
+	if m.method, m.sealTo, err = keys.SealTo(accounts, now); err != nil {
+		return fmt.Errorf("choosing what to seal to: %w", err)
 	}
 	sealing, err := envelope.Begin(m.method, m.cipher(), m.settings.Spool)
 	if err != nil {
@@ -70,24 +74,6 @@ func (m *message) beginSealing(now time.Time) error {
 	m.sealing = sealing
 	if err := sealing.Header(m.header); err != nil {
 		return fmt.Errorf("sealing the header: %w", err)
-	}
-	return nil
-}
-
-// chooseKeys settles what the message is sealed with. One copy has one method.
-func (m *message) chooseKeys(now time.Time) error {
-	for _, r := range m.sealed() {
-		for _, account := range r.accounts {
-			method, to := account.SealTo(now)
-			switch {
-			case len(to) == 0:
-				return errors.New("a key could be sealed to when its recipient was accepted and cannot any more")
-			case m.method != "" && m.method != method:
-				return errors.New("the address leads to several accounts, of which some have OpenPGP keys and some certificates")
-			}
-			m.method = method
-			m.sealTo = append(m.sealTo, to...)
-		}
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func (r *report) account(address string, account *keys.Account, decision policy.
 	}
 	used := make(map[*keys.Key]bool)
 	if decision.Outcome == policy.Seal {
-		_, sealTo := account.SealTo(now)
+		_, sealTo, _ := keys.SealTo([]*keys.Account{account}, now) // the decision says that there are some
 		for _, key := range sealTo {
 			used[key] = true
 		}

@@ -83,22 +83,13 @@ func (d *daemon) logReload(changed []string) {
 	d.warnDisabled()
 }
 
-// reopen returns the store that a new configuration names. It is the one in
-// use where nothing about it can have changed; behind the URL of a PostgreSQL
-// store there are password and certificate files, which are read when it is
-// opened.
+// reopen opens the store that a new configuration names, and always anew: behind
+// the same URL there may be another file, or other passwords and certificates.
 //
 // A store that is away is no use in the place of one that answers. At another
 // URL the new configuration is refused for it; at the same URL the store in
 // use stays, its timeout too, and the rest of the configuration changes.
 func (d *daemon) reopen(ctx context.Context, cfg *Config) (*heldStore, error) {
-	name, err := parseStoreURL(cfg.Store.URL)
-	if err != nil {
-		return nil, err
-	}
-	if cfg.Store == d.cfg.Store && name.kind == kindSQLite {
-		return d.store, nil
-	}
 	opened, err := openStore(ctx, *cfg)
 	if err == nil {
 		looking, cancel := context.WithTimeout(ctx, checkTimeout)

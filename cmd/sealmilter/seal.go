@@ -1,20 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"sealmilter/keys"
-	"sealmilter/milter/client"
 	"sealmilter/milter/envelope"
 	"sealmilter/policy"
 )
@@ -29,18 +26,19 @@ Of several addresses each can open it, and each can see who the others are.
 
 Where an address has no key, or its owner has switched sealing off, nothing is
 written and the exit code is 1; with --pass the message is written as it came,
-as the daemon would let it pass. Where the daemon would defer, the exit code is
-75: a mail agent should try again later.`,
+as the daemon would let it pass. A message to several of whom only some have a
+key is not sealed at all. Where the daemon would defer, and where anything else
+goes wrong, the exit code is 75: a mail agent should try again later.`,
 		Args: positional(cobra.NoArgs),
 		RunE: runSeal,
 	}
-	command.Flags().StringSlice("to", nil, "`address` whose key the message is sealed to; may be given several times")
+	command.Flags().StringArray("to", nil, "`address` whose key the message is sealed to; may be given several times")
 	command.Flags().Bool("pass", false, "write a message that is not due for sealing as it came")
 	return command
 }
 
 func runSeal(cmd *cobra.Command, _ []string) error {
-	to, _ := cmd.Flags().GetStringSlice("to")
+	to, _ := cmd.Flags().GetStringArray("to")
 	pass, _ := cmd.Flags().GetBool("pass")
 	if len(to) == 0 {
 		return usageError("nobody to seal to: name an address with --to")
@@ -56,22 +54,75 @@ func runSeal(cmd *cobra.Command, _ []string) error {
 	}
 	message, err := io.ReadAll(cmd.InOrStdin())
 	if err != nil {
+		return tryAgain("reading the message: %w", err)
+	}
+	header, body, err := splitMessage(message)
+	if err != nil {
 		return failure("reading the message: %w", err)
 	}
 	accounts, err := sealTo(cmd.Context(), cfg, to, pass)
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriter(cmd.OutOrStdout())
+	var sealed bytes.Buffer // nothing is written before all has gone well
 	if len(accounts) == 0 {
-		out.Write(message)
-	} else if err := sealMessage(out, message, accounts, cfg, time.Now()); err != nil {
-		return failure("sealing: %w", err)
+		sealed.Write(message)
+	} else if err := sealMessage(&sealed, header, body, lineEnd(message), accounts, cfg, time.Now()); err != nil {
+		return tryAgain("sealing: %w", err)
 	}
-	if err := out.Flush(); err != nil {
-		return failure("writing the message: %w", err)
+	if _, err := sealed.WriteTo(cmd.OutOrStdout()); err != nil {
+		return tryAgain("writing the message: %w", err)
 	}
 	return nil
+}
+
+// tryAgain is the error of a message that a mail agent should keep.
+func tryAgain(format string, args ...any) error {
+	return &exitError{exitTempFail, fmt.Errorf(format, args...)}
+}
+
+// splitMessage takes a message apart and loses nothing of it: what follows the
+// first empty line is the body, with LF made CRLF, as SMTP carries it.
+func splitMessage(message []byte) (header []envelope.Field, body []byte, err error) {
+	rest := message
+	for number := 1; len(rest) > 0; number++ {
+		line, after, ended := bytes.Cut(rest, []byte("\n"))
+		rest = after
+		if ended {
+			line = bytes.TrimSuffix(line, []byte("\r"))
+		}
+		if len(line) == 0 && ended {
+			break
+		}
+		if (line[0] == ' ' || line[0] == '\t') && len(header) > 0 {
+			header[len(header)-1].Value += "\n" + string(line)
+			continue
+		}
+		name, value, isField := bytes.Cut(line, []byte(":"))
+		switch {
+		case number == 1 && bytes.HasPrefix(line, []byte("From ")):
+			return nil, nil, errors.New("it begins with the \"From \" line of an mbox file, which is no part of a message: leave it out (flag F of pipe(8))")
+		case !isField || len(name) == 0 || bytes.ContainsAny(name, " \t"):
+			return nil, nil, fmt.Errorf("line %d is no header field, and no empty line stands before it", number)
+		case !ended:
+			return nil, nil, fmt.Errorf("it breaks off in line %d, within its header", number)
+		}
+		header = append(header, envelope.Field{Name: string(name), Value: string(value)})
+	}
+	return header, canonical(rest), nil
+}
+
+// canonical makes CRLF of each LF that stands alone.
+func canonical(body []byte) []byte {
+	out := make([]byte, 0, len(body)+len(body)/40)
+	for line := range bytes.Lines(body) {
+		if text, ended := bytes.CutSuffix(line, []byte("\n")); ended && !bytes.HasSuffix(text, []byte("\r")) {
+			out = append(append(out, text...), "\r\n"...)
+		} else {
+			out = append(out, line...)
+		}
+	}
+	return out
 }
 
 // sealTo looks the addresses up and decides as the daemon does. It returns no
@@ -84,7 +135,7 @@ func sealTo(ctx context.Context, cfg Config, to []string, pass bool) ([]*keys.Ac
 	defer st.Close()
 	found, err := keys.Lookup(ctx, st, to)
 	if err != nil {
-		return nil, err
+		return nil, tryAgain("%w", err)
 	}
 	rules := policy.Policy{Enable: cfg.Storage.Encryption.Enable}
 	var accounts []*keys.Account
@@ -97,7 +148,7 @@ func sealTo(ctx context.Context, cfg Config, to []string, pass bool) ([]*keys.Ac
 		case policy.Pass:
 			passed = append(passed, address+": "+decision.Reason)
 		default:
-			return nil, &exitError{exitTempFail, fmt.Errorf("%s: %s", address, decision.Reason)}
+			return nil, tryAgain("%s: %s", address, decision.Reason)
 		}
 	}
 	if len(passed) > 0 && (!pass || len(accounts) > 0) {
@@ -106,16 +157,17 @@ func sealTo(ctx context.Context, cfg Config, to []string, pass bool) ([]*keys.Ac
 	return accounts, nil
 }
 
-// sealMessage writes the sealed message with the line ends that it came with.
-func sealMessage(w io.Writer, message []byte, accounts []*keys.Account, cfg Config, now time.Time) error {
-	shown := client.ParseMessage(message)
-	header := make([]envelope.Field, len(shown.Header))
-	for i, f := range shown.Header {
-		header[i] = envelope.Field(f)
-	}
-	method, cipher, to, err := chooseKeys(accounts, now)
+// sealMessage writes the sealed message.
+func sealMessage(w io.Writer, header []envelope.Field, body []byte, eol string, accounts []*keys.Account, cfg Config, now time.Time) error {
+	method, to, err := keys.SealTo(accounts, now)
 	if err != nil {
 		return err
+	}
+	cipher := keys.AES128
+	for _, account := range accounts {
+		if account.Cipher == keys.AES256 {
+			cipher = keys.AES256
+		}
 	}
 	sealing, err := envelope.Begin(method, cipher, envelope.Spool{Dir: cfg.Spool.Directory, Memory: int64(cfg.Spool.Memory)})
 	if err != nil {
@@ -125,10 +177,8 @@ func sealMessage(w io.Writer, message []byte, accounts []*keys.Account, cfg Conf
 	if err := sealing.Header(header); err != nil {
 		return err
 	}
-	for chunk := range slices.Chunk(shown.Body, 1<<16) {
-		if _, err := sealing.Write(chunk); err != nil {
-			return err
-		}
+	if _, err := sealing.Write(body); err != nil {
+		return err
 	}
 	if err := sealing.Close(); err != nil {
 		return err
@@ -137,23 +187,7 @@ func sealMessage(w io.Writer, message []byte, accounts []*keys.Account, cfg Conf
 	if err != nil {
 		return err
 	}
-	return writeSealed(w, header, sealed, lineEnd(message))
-}
-
-// chooseKeys settles what one message to all the accounts is sealed with.
-func chooseKeys(accounts []*keys.Account, now time.Time) (method keys.Method, cipher keys.Cipher, to []*keys.Key, err error) {
-	cipher = keys.AES128
-	for _, account := range accounts {
-		chosen, sealTo := account.SealTo(now)
-		if method != "" && chosen != method {
-			return "", "", nil, errors.New("some of them have OpenPGP keys and some certificates: seal to them one by one")
-		}
-		method, to = chosen, append(to, sealTo...)
-		if account.Cipher == keys.AES256 {
-			cipher = keys.AES256
-		}
-	}
-	return method, cipher, to, nil
+	return writeSealed(w, header, sealed, eol)
 }
 
 // writeSealed writes the outer header and the body.

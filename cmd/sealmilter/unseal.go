@@ -21,12 +21,13 @@ mail server had shown it to the filter: its line ends are CRLF.
 FILE holds OpenPGP secret keys (gpg --export-secret-keys), a certificate and its
 private key in PEM, or PKCS#12 (.p12, .pfx). What other programs have encrypted
 as PGP/MIME or S/MIME is opened too. Nothing is written unless the whole message
-could be opened.`,
+could be opened. OpenPGP tells a changed message from a sound one; the ciphers
+that S/MIME is usually written with do not.`,
 		Args: positional(cobra.NoArgs),
 		RunE: runUnseal,
 	}
 	command.Flags().String("key", "", "`file` with the secret key")
-	command.Flags().String("passphrase-file", "", "`file` whose first line is the key's passphrase")
+	command.Flags().String("passphrase-file", "", "`file` whose first line is the passphrase of an OpenPGP key or of PKCS#12")
 	return command
 }
 

@@ -22,6 +22,8 @@ type Secret struct {
 	SMIME   []cms.Identity
 }
 
+var errEncryptedPEM = errors.New("the private key is encrypted: hand it in as PKCS#12 (openssl pkcs12 -export), or decrypt it first (openssl pkey)")
+
 var errPassphrase = errors.New("the passphrase does not fit, or one is needed and was not given")
 
 // ReadSecret reads secret keys: OpenPGP's, armored or binary; certificates and
@@ -43,6 +45,8 @@ func ReadSecret(data, passphrase []byte) (*Secret, error) {
 	switch {
 	case errors.Is(err, pkcs12.ErrIncorrectPassword):
 		return nil, errPassphrase
+	case len(data) > 1 && data[0] == 0x30 && data[1] == 0x80:
+		return nil, errors.New("this is PKCS#12 in BER, as Thunderbird and Firefox write it, which is not read: \"openssl pkcs12 -in FILE -nodes\" makes PEM of it")
 	case err != nil:
 		return nil, fmt.Errorf("there is no secret key in it: it is neither OpenPGP nor PEM, nor PKCS#12 (%w)", err)
 	}
@@ -77,8 +81,11 @@ func pemSecret(data []byte) (*Secret, error) {
 			}
 			certificates = append(certificates, c)
 		case "ENCRYPTED PRIVATE KEY":
-			return nil, errors.New("the private key is encrypted: hand it in as PKCS#12 (openssl pkcs12 -export), or decrypt it first (openssl pkey)")
+			return nil, errEncryptedPEM
 		default:
+			if block.Headers["Proc-Type"] != "" {
+				return nil, errEncryptedPEM
+			}
 			if !strings.HasSuffix(block.Type, "PRIVATE KEY") {
 				continue // EC PARAMETERS and the like
 			}

@@ -57,6 +57,9 @@ issue other-address rsa middle '/CN=Bob' 365 'subjectAltName=email:bob@example.n
 issue no-address rsa middle '/CN=Ann' 365 "$mail"
 issue home-made rsa self '/CN=Ann' 365 "$address" 'basicConstraints=CA:TRUE'
 issue home-made-nameless rsa self '/CN=Ann' 365 'basicConstraints=CA:TRUE'
+issue renewed rsa self '/CN=Ann' 730 "$address" 'basicConstraints=CA:TRUE'
+issue old-root rsa self '/CN=Root' 3650
+issue root-with-address rsa self '/CN=Root/emailAddress=ca@example.org' 3650 'basicConstraints=CA:TRUE'
 issue expired rsa middle '/CN=Ann' -1 "$address" "$mail" "$enciphers"
 issue signs-only rsa middle '/CN=Ann' 365 "$address" 'keyUsage=digitalSignature'
 issue enciphers-ec p256 middle '/CN=Ann' 365 "$address" "$enciphers"
@@ -84,6 +87,12 @@ cat root.pem middle.pem rsa.pem >root-middle-leaf.pem
 cat middle.pem root.pem >middle-root.pem
 cat rsa.pem p256.pem middle.pem >two-leaves.pem
 cat rsa.pem rsa.pem >twice.pem
+cat home-made.pem renewed.pem >two-home-made.pem
+cat home-made.pem home-made.pem >home-made-twice.pem
+openssl crl2pkcs7 -nocrl -outform DER -out empty.p7b
+openssl crl2pkcs7 -nocrl -out empty.p7c
+echo hello | openssl cms -encrypt -outform DER -out message.p7m rsa.pem
+echo hello | openssl smime -encrypt -outform PEM -out message.pem rsa.pem
 cat rsa.pem rsa.key >with-key.pem
 openssl pkcs12 -export -in rsa.pem -inkey rsa.key -passout pass:x -out rsa.p12
 head -c 400 rsa.der >cut.der

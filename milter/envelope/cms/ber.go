@@ -107,12 +107,13 @@ func (v value) octets(depth int) ([]byte, error) {
 	if depth > maxDepth {
 		return nil, errors.New("the message is nested too deep")
 	}
-	pieces, err := v.children()
-	if err != nil {
-		return nil, err
-	}
 	var joined []byte
-	for _, piece := range pieces {
+	for rest := v.content; len(rest) > 0; {
+		var piece value
+		var err error
+		if piece, rest, err = readValue(rest, 0); err != nil {
+			return nil, err
+		}
 		if piece.class != asn1.ClassUniversal || piece.tag != asn1.TagOctetString {
 			return nil, errors.New("the message has a piece of a string that is none")
 		}

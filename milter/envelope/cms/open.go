@@ -79,7 +79,7 @@ func readEnveloped(top value) (*enveloped, error) {
 	}
 	var kind asn1.ObjectIdentifier
 	if !top.is(universal, asn1.TagSequence) || len(info) != 2 || info[0].unmarshal(&kind, "") != nil || !kind.Equal(oidEnvelopedData) {
-		return nil, errors.New("this is not an encrypted CMS message (EnvelopedData)")
+		return nil, errors.New("this is not a CMS message that is encrypted in the usual way (EnvelopedData); authenticated encryption is not read yet")
 	}
 	outer, err := info[1].children()
 	if err != nil || !info[1].is(context, 0) || len(outer) != 1 || !outer[0].is(universal, asn1.TagSequence) {
