@@ -120,6 +120,9 @@ func judge(handed []handedKey, address string, now time.Time) (unique []handedKe
 		case keys.Expired:
 			warnings = append(warnings, fmt.Errorf("%s: key %s expired on %s; mail is sealed to it as long as there is no newer one", key.file, key.Fingerprint, key.Expires.UTC().Format(time.DateOnly)))
 		}
+		if key.Created.After(now) {
+			warnings = append(warnings, fmt.Errorf("%s: key %s is not valid before %s; mail is sealed to it all the same", key.file, key.Fingerprint, key.Created.UTC().Format(time.DateOnly)))
+		}
 		if !slices.ContainsFunc(key.UserIDs, func(id string) bool { return namesAddress(id, address) }) {
 			warnings = append(warnings, fmt.Errorf("%s: key %s does not name %s, its user ids are %q", key.file, key.Fingerprint, address, key.UserIDs))
 		}

@@ -61,6 +61,11 @@ func makeTestKeys() (testKeys, error) {
 	if err != nil {
 		return k, err
 	}
+	soon, err := k.entity("SOON", "Soon <soon@example.org>", start.Add(30*24*time.Hour), 0)
+	if err != nil {
+		return k, err
+	}
+	k.files["soon.asc"] = armored(openpgp.PublicKeyType, public(soon))
 	annPublic, bobPublic := public(ann), public(bob)
 	k.files["ann.asc"] = armored(openpgp.PublicKeyType, annPublic)
 	k.files["ann.gpg"] = annPublic
