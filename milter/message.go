@@ -50,8 +50,7 @@ func (m *message) addField(name, value string, leading bool) {
 		value = " " + value
 	}
 	if m.headerSize += len(name) + len(value) + fieldOverhead; m.headerSize > maxHeader {
-		m.header = nil
-		m.fail(fmt.Errorf("its header is longer than %d bytes", maxHeader))
+		m.header = nil // who is not sealed to is none the worse for it
 		return
 	}
 	m.header = append(m.header, envelope.Field{Name: name, Value: value})
@@ -59,6 +58,9 @@ func (m *message) addField(name, value string, leading bool) {
 
 // beginSealing starts to encrypt for the recipients that are due for it.
 func (m *message) beginSealing(now time.Time) error {
+	if m.headerSize > maxHeader {
+		return fmt.Errorf("its header is longer than %d bytes", maxHeader)
+	}
 	var accounts []*keys.Account
 	for _, r := range m.sealed() {
 		accounts = append(accounts, r.accounts...)

@@ -264,9 +264,9 @@ func (s *session) refuse(err error) milter.Response {
 	return milter.NewResponseStr(codeReply, replyDefer)
 }
 
-// refuseLarge refuses a message that the MTA could not keep, for good: Postfix
-// would take a queue file over its limit for a fault of the moment and, worse,
-// say so only behind the data.
+// refuseLarge refuses a message that the MTA could not keep, for good. Postfix
+// would do so too, when the new body has grown its queue file over the limit,
+// but in words that tell the sender nothing of sealing.
 func (s *session) refuseLarge(size int64) milter.Response {
 	limit := s.message.settings.SizeLimit
 	s.logTooLarge(size, limit)
