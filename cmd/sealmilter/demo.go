@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -51,6 +52,9 @@ func runDemo(cmd *cobra.Command, args []string) error {
 			return failure("reading the message: %w", err)
 		}
 	}
+	// Where nobody reads on, as with "demo | head", the daemon must be stopped
+	// all the same.
+	signal.Ignore(syscall.SIGPIPE)
 	dir, err := os.MkdirTemp("", "sealmilter-demo-")
 	if err != nil {
 		return failure("making a temporary folder: %w", err)
