@@ -14,12 +14,14 @@ import (
 // the rules of RFC 822, with comments, with white space between the words,
 // with quotes wherever the sender likes them. So it is read in that way here:
 // source routes and comments are dropped, quotes and backslashes are taken
-// off, the domain is put into lower case without a final dot. The case of the
-// local part is kept: it is the store that matches without regard to it.
+// off, the domain is put into lower case and Unicode (U-labels) without a final
+// dot. The case of the local part is kept: it is the store that matches without
+// regard to it.
 //
 // What is not one address by those rules is returned as it is, and Lookup
-// refuses it. What only the MTA's configuration can tell is not known here:
-// ann%example.org, example.org!ann, ann without a domain, ann+tag.
+// refuses it. What only the MTA's configuration can tell is not known here
+// (ann%example.org, example.org!ann) or is a matter of Naming (ann without a
+// domain, ann+tag).
 func Canonical(address string) string {
 	canonical, _ := readAddress(address)
 	return canonical
@@ -48,7 +50,7 @@ func readAddress(address string) (canonical string, ok bool) {
 	if domain == "" || strings.HasSuffix(domain, ".") {
 		return address, false
 	}
-	return plain[:at] + "@" + strings.ToLower(domain), true
+	return plain[:at] + "@" + CanonicalDomain(domain), true
 }
 
 // withoutRoute takes off source routes (RFC 5321, appendix C): @a,@b:ann@c.

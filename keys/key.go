@@ -42,6 +42,7 @@ type Key struct {
 	Algorithm   string    // of the newest encryption key, as "RSA-3072", "Curve25519" or "P-256"
 	Created     time.Time // the primary key's creation, or the beginning of the certificate's validity
 	Expires     time.Time // when the last encryption key ends; zero: never
+	RevokedAt   time.Time // when its holder withdrew it, by the revocation's own date
 
 	withdrawn  bool // the primary key is revoked
 	encryption []encryptionKey

@@ -4,7 +4,8 @@
 //
 // The words are those of the store's tables. An account is one mailbox owner
 // with choices of their own (enabled, method, cipher); it has any number of
-// keys; an address leads to one account or, once there are groups, to several.
+// keys. The account of a domain, "@example.org", is for whoever has no key of
+// their own there. An alias leads to one account or, a group, to several.
 package keys
 
 import (
@@ -43,8 +44,9 @@ var ErrStore = errors.New("key store did not answer")
 // frozen: what comes later goes into Options.
 type Row struct {
 	Address string          // the address asked, byte for byte as it was asked
-	Account string          // the account it leads to, "" where nobody is enrolled under it
-	Enabled bool            // the account's own switch
+	Account string          // the account or alias end that it leads to, "" where it leads nowhere
+	Known   bool            // whether Account is an account; false at an alias end that nobody is enrolled under (enabled is NULL)
+	Enabled bool            // the account's own switch, and that of its domain
 	Method  Method          // the account's choice, "" where it made none
 	Cipher  Cipher          // the account's choice, "" where it made none
 	Key     string          // one or more keys as they were enrolled, "" where the account has none
@@ -58,9 +60,59 @@ type Store interface {
 	// least one row for every address, with an empty Key where none is
 	// enrolled; its order means nothing. Addresses are matched without regard
 	// to the case of ASCII letters. An error wraps ErrStore.
+	//
+	// An address is asked by its name alone: the store knows nothing of
+	// delimiters, nor that "@example.org" may stand for ann@example.org. Where
+	// the name is an alias, the rows are those of all ends it leads to, over
+	// any number of aliases; where a circle of them has no end, the one row has
+	// the name itself for Account and Options {"circle": true}. An end that
+	// begins with "@" keeps the local part: it is followed no further, and
+	// whoever asked puts the local part before it.
 	RecipientKeys(ctx context.Context, addresses []string) ([]Row, error)
 	// Close gives back the store's connections.
 	Close()
+}
+
+// Alias is one way of an alias, as its administrator sees it.
+type Alias struct {
+	Address string // what mail is addressed to; "@example.org" is whatever has no other entry there
+	Target  string // an address, another alias, or "@example.net": the same local part there
+}
+
+// Aliases is a store as the administrator's alias commands use it.
+type Aliases interface {
+	// AddAlias lets address lead to target too. That it does already is no
+	// error.
+	AddAlias(ctx context.Context, address, target string) error
+	// RemoveAlias takes one way of an alias off, or all where target is empty,
+	// and returns how many those were.
+	RemoveAlias(ctx context.Context, address, target string) (removed int, err error)
+	// Aliases lists the ways of one alias, or of all where address is empty,
+	// ordered by address and target, without holding them all in memory.
+	Aliases(ctx context.Context, address string) iter.Seq2[Alias, error]
+}
+
+// Choices are an account without its keys.
+type Choices struct {
+	Address string
+	Enabled bool
+	Method  Method          // "" for no choice
+	Cipher  Cipher          // never ""
+	Options json.RawMessage // a JSON object; see Options
+	Created time.Time       // set by the store
+}
+
+// ErrNoSuchAccount is returned where nobody is enrolled under an address.
+var ErrNoSuchAccount = errors.New("no such account")
+
+// Accounts is a store as the administrator's account commands use it.
+type Accounts interface {
+	// Account returns the choices of the account at address. The error is
+	// ErrNoSuchAccount where there is none.
+	Account(ctx context.Context, address string) (Choices, error)
+	// SetAccount stores choices for the account at their Address, and makes it
+	// where there is none. An empty Cipher is AES256, nil Options are none.
+	SetAccount(ctx context.Context, choices Choices) error
 }
 
 // Enrolled is a key as its administrator sees it.

@@ -2,8 +2,10 @@ package keys
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,15 +13,22 @@ import (
 // is enrolled under it.
 type Recipient struct {
 	Address  string // as it was asked
+	Name     string // the name by which the store knows it, as "@example.org"; "" where it does not
 	Accounts []*Account
+	// Unresolved says why nobody can tell who is meant: aliases that lead in a
+	// circle. Such a recipient is deferred.
+	Unresolved error
 }
 
 // Account is one mailbox owner behind an address.
 type Account struct {
 	Address string
+	Known   bool   // false: an alias leads to this address, and nobody is enrolled under it
+	KeysOf  string // the domain entry whose keys those are, "" where they are the account's own
 	Enabled bool
 	Method  Method // "" where the owner chose none
 	Cipher  Cipher // AES256 where the owner chose none
+	Options json.RawMessage
 	Keys    []*Key
 	Unread  []error // why enrolled keys could not be read, one for each row
 
@@ -27,51 +36,45 @@ type Account struct {
 }
 
 // Lookup asks the store for all addresses in one query and parses the keys it
-// answers with. The result has an entry for every address asked. An address
-// that the store says nothing of is a failed lookup, never an absent key: the
-// error wraps ErrStore. An address that cannot be read is one that the MTA may
-// read in another way, so that nobody can say that it has no key: an error
-// too. No error here names an address: the daemon logs them, and it logs
-// addresses only where the site wants them.
-func Lookup(ctx context.Context, store Store, addresses []string) (map[string]*Recipient, error) {
-	var asked []string
-	spelled := make(map[string][]string, len(addresses)) // by what is asked for them
-	for _, address := range addresses {
-		canonical, ok := readAddress(address)
+// answers with; only where an alias leads to what is known by a name that was
+// not asked, there is a second query, or for aliases behind it a further one.
+// The result has an entry for every address asked. An address that the store
+// says nothing of is a failed lookup, never an absent key: the error wraps
+// ErrStore. An address that cannot be read is one that the MTA may read in
+// another way, so that nobody can say that it has no key: an error too. No
+// error here names an address: the daemon logs them, and it logs addresses
+// only where the site wants them.
+func Lookup(ctx context.Context, store Store, naming Naming, addresses []string) (map[string]*Recipient, error) {
+	canonical := make([]string, len(addresses))
+	for i, address := range addresses {
+		plain, ok := readAddress(address)
 		if !ok {
 			return nil, errors.New("looking recipients up: one of the addresses is none by RFC 5321, section 4.1.2")
 		}
-		if spelled[canonical] == nil {
-			asked = append(asked, canonical)
-		}
-		spelled[canonical] = append(spelled[canonical], address)
+		canonical[i] = naming.complete(plain)
 	}
-	rows, err := store.RecipientKeys(ctx, asked)
-	if err != nil {
-		return nil, fmt.Errorf("looking recipients up: %w", err)
-	}
-	answered := make(map[string][]Row, len(asked))
-	for _, row := range rows {
-		answered[row.Address] = append(answered[row.Address], row)
-	}
+	d := newDirectory(naming)
 	found := make(map[string]*Recipient, len(addresses))
-	for _, canonical := range asked {
-		accounts, err := readAccounts(answered[canonical])
-		if err != nil {
-			return nil, fmt.Errorf("looking recipients up: %w: %w", ErrStore, err)
+	for range maxQueries {
+		for i, address := range addresses {
+			found[address] = d.recipient(canonical[i])
+			found[address].Address = address
 		}
-		for _, address := range spelled[canonical] {
-			found[address] = &Recipient{Address: address, Accounts: accounts}
+		if d.failed != nil {
+			return nil, fmt.Errorf("looking recipients up: %w: %w", ErrStore, d.failed)
+		}
+		if len(d.missing) == 0 {
+			return found, nil
+		}
+		if err := d.ask(ctx, store); err != nil {
+			return nil, fmt.Errorf("looking recipients up: %w", err)
 		}
 	}
-	return found, nil
+	return nil, fmt.Errorf("looking recipients up: %w: aliases lead on and on, after %d queries", ErrStore, maxQueries)
 }
 
-// readAccounts reads the store's rows for one address.
+// readAccounts reads the store's rows for one name.
 func readAccounts(rows []Row) (accounts []*Account, err error) {
-	if len(rows) == 0 {
-		return nil, errors.New("its answer has no row for one of the addresses")
-	}
 	byAddress := make(map[string]*Account)
 	for _, row := range rows {
 		if row.Account == "" && row.Key == "" {
@@ -79,6 +82,7 @@ func readAccounts(rows []Row) (accounts []*Account, err error) {
 		}
 		if row.Account == "" { // a site's own function may leave it out; a key is never overlooked
 			row.Account = row.Address
+			row.Known = true
 		}
 		chosen, err := newAccount(row)
 		if err != nil {
@@ -104,7 +108,8 @@ func readAccounts(rows []Row) (accounts []*Account, err error) {
 // newAccount takes an account's choices from one of its rows. A choice that
 // nobody knows is an answer that cannot be acted upon.
 func newAccount(row Row) (*Account, error) {
-	account := &Account{Address: row.Account, Enabled: row.Enabled, Method: row.Method, Cipher: row.Cipher}
+	account := &Account{Address: row.Account, Known: row.Known, Enabled: row.Enabled || !row.Known,
+		Method: row.Method, Cipher: row.Cipher, Options: row.Options}
 	switch row.Cipher {
 	case AES256, AES128:
 	case "":
@@ -162,6 +167,17 @@ func (a *Account) State(now time.Time) State {
 	return best
 }
 
+// RevokedAt is when the last of the account's revoked keys was withdrawn: from
+// then on nobody could seal to it.
+func (a *Account) RevokedAt() (last time.Time) {
+	for _, key := range a.Keys {
+		if key.RevokedAt.After(last) {
+			last = key.RevokedAt
+		}
+	}
+	return last
+}
+
 // SealTo settles how one message is sealed to all the accounts at the moment
 // now: by which method, and to which keys. Of each account it takes the keys
 // that are in its best state, so that an old key stays out of use while a newer
@@ -191,6 +207,14 @@ func SealTo(accounts []*Account, now time.Time) (Method, []*Key, error) {
 		}
 	}
 	return "", nil, errors.New("some of the accounts have OpenPGP keys and some certificates, and one message is sealed by one method")
+}
+
+// StrongestCipher is the strongest that one of the accounts has chosen.
+func StrongestCipher(accounts []*Account) Cipher {
+	if slices.ContainsFunc(accounts, func(a *Account) bool { return a.Cipher == AES256 }) {
+		return AES256
+	}
+	return AES128
 }
 
 // best are the account's keys in its best state, by method; none where none can

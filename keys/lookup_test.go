@@ -20,7 +20,13 @@ type answering struct {
 
 func (s *answering) RecipientKeys(_ context.Context, addresses []string) ([]Row, error) {
 	s.asked = append(s.asked, addresses...)
-	return s.rows, s.err
+	rows := s.rows
+	for _, address := range addresses {
+		if strings.HasPrefix(address, "@") { // no domain has an entry
+			rows = append(rows, Row{Address: address})
+		}
+	}
+	return rows, s.err
 }
 
 func (s *answering) Close() {}
@@ -43,7 +49,7 @@ func TestLookup(t *testing.T) {
 	revoked := armorBlock(binary(t, withdrawn))
 	row := func(account string, keys ...string) (rows []Row) {
 		for _, k := range keys {
-			rows = append(rows, Row{Address: "ann@example.org", Account: account, Enabled: true, Key: k})
+			rows = append(rows, Row{Address: "ann@example.org", Account: account, Known: true, Enabled: true, Key: k})
 		}
 		return rows
 	}
@@ -75,7 +81,7 @@ func TestLookup(t *testing.T) {
 		{"a row that nobody asked for", append(row("ann@example.org", key), Row{Address: "eve@example.org", Account: "eve@example.org", Key: newer}), "ann@example.org 1 0 usable 1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			found, err := Lookup(context.Background(), &answering{rows: test.rows}, []string{"ann@example.org"})
+			found, err := Lookup(context.Background(), &answering{rows: test.rows}, Naming{}, []string{"ann@example.org"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +101,7 @@ func TestLookup(t *testing.T) {
 
 // TestLookupFails: an answer that is none is an error, and names no address.
 func TestLookupFails(t *testing.T) {
-	row := Row{Address: "ann@example.org", Account: "ann@example.org", Enabled: true}
+	row := Row{Address: "ann@example.org", Account: "ann@example.org", Known: true, Enabled: true}
 	with := func(change func(*Row)) []Row {
 		changed := row
 		change(&changed)
@@ -117,7 +123,7 @@ func TestLookupFails(t *testing.T) {
 		{"on and off", &answering{rows: with(func(r *Row) { r.Enabled = false })}, "differ in enabled, method or cipher"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			found, err := Lookup(context.Background(), test.store, []string{"ann@example.org"})
+			found, err := Lookup(context.Background(), test.store, Naming{}, []string{"ann@example.org"})
 			if err == nil || found != nil {
 				t.Fatalf("%v, no error", found)
 			}
@@ -133,15 +139,15 @@ func TestLookupFails(t *testing.T) {
 func TestLookupAsks(t *testing.T) {
 	key := armorBlock(binary(t, newEntity(t, at(birth))))
 	store := &answering{rows: []Row{
-		{Address: "ann@example.org", Account: "ann@example.org", Enabled: true, Key: key},
+		{Address: "ann@example.org", Account: "ann@example.org", Known: true, Enabled: true, Key: key},
 		{Address: "bob@example.org"},
 	}}
 	spellings := []string{"ann@example.org", `"ann"@Example.org`, "ann@example.org", "bob@example.org", "ann (x) @example.org"}
-	found, err := Lookup(context.Background(), store, spellings)
+	found, err := Lookup(context.Background(), store, Naming{}, spellings)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"ann@example.org", "bob@example.org"}; !slices.Equal(store.asked, want) {
+	if want := []string{"@example.org", "ann@example.org", "bob@example.org"}; !slices.Equal(store.asked, want) {
 		t.Errorf("asked for %q, want %q", store.asked, want)
 	}
 	for _, spelling := range spellings {
@@ -151,10 +157,10 @@ func TestLookupAsks(t *testing.T) {
 		}
 	}
 	store.asked = nil
-	if _, err := Lookup(context.Background(), store, []string{"ann@example.org", "Ann <ann@example.org"}); err == nil || strings.Contains(err.Error(), "@") || store.asked != nil {
+	if _, err := Lookup(context.Background(), store, Naming{}, []string{"ann@example.org", "Ann <ann@example.org"}); err == nil || strings.Contains(err.Error(), "@") || store.asked != nil {
 		t.Errorf("error %v, asked for %q; want an error that names no address, and nothing asked", err, store.asked)
 	}
-	if found, err := Lookup(context.Background(), &answering{}, nil); err != nil || len(found) != 0 {
+	if found, err := Lookup(context.Background(), &answering{}, Naming{}, nil); err != nil || len(found) != 0 {
 		t.Errorf("nobody asked for: %v, %v", found, err)
 	}
 	unread := found["ann@example.org"].Accounts[0]

@@ -61,6 +61,9 @@ func newKey(t *transferable, v *verifier) (*Key, error) {
 		withdrawn:   says.revocation != nil,
 		encoded:     t.serialize(),
 	}
+	if key.withdrawn {
+		key.RevokedAt = says.revocation.CreationTime
+	}
 	key.encryption, err = encryptionKeys(t, says, v)
 	if err != nil && !key.withdrawn {
 		return nil, err

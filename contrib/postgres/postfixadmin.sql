@@ -11,24 +11,33 @@
 --     VALUES ('ann@example.org', '-----BEGIN PGP PUBLIC KEY BLOCK----- ...');
 --
 -- Postfix shows a milter the recipient before it expands aliases, so that the
--- function below expands them, in the same order as the maps that PostfixAdmin
--- has for Postfix: the address itself, then its alias domain, then the
--- domain's catch-all. What becomes of an address asked:
+-- function below expands them, as the maps that PostfixAdmin has for Postfix
+-- do. A name is looked up by itself alone: that ann+list@example.org may be
+-- ann's, and that @example.org may stand for her, the daemon knows, and asks
+-- for those names too. What becomes of a name asked:
 --
 --   a mailbox with keys         one row for each key, account is the mailbox
 --   a mailbox without           one row, key is NULL
 --   an alias                    the rows of all mailboxes that it leads to
---   an alias that leads away    one row, account is the address outside, key is
---                               NULL: whoever reads the rows can tell that not
---                               all of the alias' readers have a key
+--   an alias that leads away    one row, account is the address outside, key and
+--                               enabled are NULL: whoever reads the rows can
+--                               tell that not all of the alias' readers have a
+--                               key
+--   aliases in a circle         one row, account is the name asked, key and
+--                               enabled are NULL, options {"circle": true}
 --   unknown, or alias inactive  one row, account is NULL
+--   @old.example, an alias      one row, account is @new.example: the daemon
+--   domain                      asks for the same local part there
+--   @example.org with a         the rows of where that leads; a goto
+--   catch-all                   "@elsewhere.example" is one row like that of an
+--                               alias domain
 --
--- Mail to an alias of which only some readers have a key is deferred: sealed,
--- the others could not read it, and as it is, it would come in the clear to
--- those who enrolled. So enrol all members of an alias or none; one address
--- outside is a member without a key, for which this side table has no place,
--- so that an alias that leads outside too can have no member with a key. Find
--- them before you enrol: sealmilter check --address team@example.org.
+-- Mail to an alias of which only some readers have a key is deferred, unless
+-- the daemon's policy says otherwise: sealed, the others could not read it, and
+-- as it is, it would come in the clear to those who enrolled. So enrol all
+-- members of an alias or none; one address outside is a member without a key,
+-- for which this side table has no place. Find them before you enrol:
+-- sealmilter check --address team@example.org.
 --
 -- sealmilter key and sealmilter migrate are for sealmilter's own tables and
 -- refuse to work here: keys are enrolled, and taken back, by SQL.
@@ -61,66 +70,106 @@ GRANT SELECT (alias_domain, target_domain, active) ON public.alias_domain TO sea
 GRANT SELECT (username, key) ON public.openpgp_key TO sealmilter_owner;
 
 CREATE SCHEMA IF NOT EXISTS sealmilter AUTHORIZATION sealmilter_owner;
-COMMENT ON SCHEMA sealmilter IS 'Whose mail is sealed, and to which keys: one function on the tables of PostfixAdmin.';
+COMMENT ON SCHEMA sealmilter IS 'Whose mail is sealed, and to which keys: functions on the tables of PostfixAdmin.';
 
 -- PostfixAdmin stores its addresses in lower case, so the one asked is put
 -- into lower case, by the rules of ASCII ("C") whatever the database's locale,
 -- and then compared by the database's own rules, so that the indexes serve.
--- route holds every step from an address asked: UNION drops a step that was
--- there before, which ends a loop of aliases. An end is a target that leads no
--- further, or one that leads to itself, as every mailbox' own alias does.
--- OFFSET 0 keeps the planner, which cannot know how many addresses are asked,
--- from joining whole tables.
+-- OFFSET 0 and the inner WITH keep the planner, which cannot know how many
+-- addresses are asked, from joining whole tables; jit would compile for longer
+-- than a lookup takes.
+
+-- Where an alias leads in the end. way holds every step from the name asked:
+-- UNION drops a step that was there before, which ends a circle of aliases. An
+-- end is a target that leads no further: it is no alias, or a whole domain, or
+-- leads to itself, as every mailbox' own alias does. A mailbox that its alias
+-- leads back to, around some others, is one as well. Both searches stop at a
+-- bound, and then there is no answer and the message waits: half of a group is
+-- no group. It is the bound at which Postfix gives up and defers as well
+-- (virtual_alias_expansion_limit).
+CREATE OR REPLACE FUNCTION sealmilter.alias_ends(alias text) RETURNS SETOF text
+LANGUAGE plpgsql STABLE STRICT ROWS 5 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+  most    CONSTANT integer := 1000;
+  sources text[];
+  targets text[];
+  circles text[];
+  steps   integer;
+BEGIN
+  WITH RECURSIVE way (source, target) AS (
+      SELECT NULL::text, lower(alias COLLATE "C") COLLATE "default"
+    UNION
+      SELECT way.target, step.target
+      FROM way CROSS JOIN LATERAL (
+        WITH renamed AS (
+          SELECT '@' || d.target_domain AS goto FROM public.alias_domain AS d
+          WHERE d.alias_domain = substring(way.target FROM '^@(.*)$') AND d.active
+        ), list AS (
+          SELECT r.goto FROM renamed AS r UNION ALL
+          SELECT a.goto FROM public.alias AS a WHERE a.address = way.target AND a.active AND NOT EXISTS (SELECT FROM renamed)
+        )
+        SELECT lower(btrim(part, E' \t\r\n') COLLATE "C") COLLATE "default" AS target
+        FROM list CROSS JOIN LATERAL unnest(string_to_array(list.goto, ',')) AS part
+      ) AS step
+      WHERE step.target <> '' AND (way.source IS NULL OR left(way.target, 1) <> '@')
+  )
+  SELECT array_agg(found.source), array_agg(found.target) INTO sources, targets
+    FROM (SELECT way.source, way.target FROM way WHERE way.source IS NOT NULL LIMIT most + 1) AS found;
+
+  WITH RECURSIVE way (source, target) AS (
+      SELECT w.source, w.target FROM unnest(sources, targets) AS w (source, target) WHERE cardinality(sources) <= most
+  ), walk (mailbox, name) AS (
+      SELECT way.source, way.target FROM way
+      WHERE way.source <> way.target
+        AND EXISTS (SELECT FROM public.mailbox AS m WHERE m.username = way.source OFFSET 0)
+    UNION
+      SELECT walk.mailbox, way.target FROM walk JOIN way ON way.source = walk.name WHERE walk.name <> walk.mailbox
+  )
+  SELECT count(*), array_agg(step.mailbox) FILTER (WHERE step.name = step.mailbox) INTO steps, circles
+    FROM (SELECT walk.mailbox, walk.name FROM walk LIMIT 20 * most + 1) AS step;
+
+  IF cardinality(sources) > most OR steps > 20 * most THEN
+    RAISE EXCEPTION 'an alias leads to more than % addresses, or around in too large circles', most
+      USING ERRCODE = 'program_limit_exceeded', DETAIL = format('The alias is %s.', alias);
+  END IF;
+  RETURN QUERY SELECT DISTINCT w.target FROM unnest(sources, targets) AS w (source, target)
+    WHERE w.target <> ALL (sources) OR w.target = ANY (circles) OR w.target = w.source OR left(w.target, 1) = '@';
+END
+$$;
+COMMENT ON FUNCTION sealmilter.alias_ends(text) IS
+  'Where an alias of PostfixAdmin leads in the end. No row: in a circle, or the address is no alias.';
+
 CREATE OR REPLACE FUNCTION sealmilter.recipient_keys(addresses text[])
 RETURNS TABLE (address text, account text, enabled boolean, method text, cipher text, key text, options jsonb)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  WITH RECURSIVE route (asked, source, target) AS (
-      SELECT u.address, NULL::text, lower(u.address COLLATE "C") COLLATE "default"
-      FROM unnest(addresses) AS u (address)
-    UNION
-      SELECT route.asked, route.target, step.target
-      FROM route CROSS JOIN LATERAL (
-        WITH exact AS (
-          SELECT a.goto FROM public.alias AS a WHERE a.address = route.target AND a.active
-        ), renamed AS (
-          SELECT left(route.target, -length(d.alias_domain)) || d.target_domain AS goto
-          FROM public.alias_domain AS d
-          WHERE d.alias_domain = substring(route.target FROM '[^@]*$') AND d.active AND NOT EXISTS (SELECT FROM exact)
-        ), catchall AS (
-          SELECT a.goto FROM public.alias AS a
-          WHERE a.address = '@' || substring(route.target FROM '[^@]*$') AND a.active
-            AND NOT EXISTS (SELECT FROM exact) AND NOT EXISTS (SELECT FROM renamed)
-        )
-        SELECT CASE WHEN one.goto LIKE '@%' -- "@elsewhere" keeps the local part
-          THEN left(route.target, -length(substring(route.target FROM '@[^@]*$'))) ELSE '' END || one.goto AS target
-        FROM (SELECT e.goto FROM exact AS e UNION ALL SELECT r.goto FROM renamed AS r
-              UNION ALL SELECT c.goto FROM catchall AS c) AS list
-        CROSS JOIN LATERAL (
-          SELECT lower(btrim(part, E' \t\r\n')) AS goto FROM unnest(string_to_array(list.goto, ',')) AS part
-        ) AS one
-        WHERE one.goto <> ''
-      ) AS step
-  ), ends AS (
-    SELECT DISTINCT here.asked, here.target
-    FROM route AS here
-    LEFT JOIN route AS onward ON onward.asked = here.asked AND onward.source = here.target
-    LEFT JOIN LATERAL (
-      SELECT m.username FROM public.mailbox AS m WHERE m.username = here.target OFFSET 0
-    ) AS own ON true
-    WHERE (onward.asked IS NULL OR here.source = here.target)
-      AND (here.source IS NOT NULL OR own.username IS NOT NULL)
-  )
-  SELECT asked.address, ends.target, CASE WHEN ends.target IS NOT NULL THEN true END,
-    NULL::text, NULL::text, one.key, NULL::jsonb
-  FROM (SELECT DISTINCT u.address FROM unnest(addresses) AS u (address)) AS asked
-  LEFT JOIN ends ON ends.asked = asked.address
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+  SELECT asked.address,
+    CASE WHEN asked.is_alias THEN coalesce(ends.name, asked.address) ELSE own.username END,
+    CASE WHEN own.username IS NOT NULL THEN true END, NULL::text, NULL::text, one.key,
+    CASE WHEN asked.is_alias AND ends.name IS NULL THEN '{"circle": true}'::jsonb END
+  FROM (
+    SELECT DISTINCT u.address, here.name,
+      EXISTS (
+        SELECT FROM public.alias AS a WHERE a.address = here.name AND a.active AND a.goto ~ '[^,[:space:]]' OFFSET 0
+      ) OR EXISTS (
+        SELECT FROM public.alias_domain AS d WHERE d.alias_domain = substring(here.name FROM '^@(.*)$') AND d.active OFFSET 0
+      ) AS is_alias
+    FROM unnest(addresses) AS u (address)
+    CROSS JOIN LATERAL (SELECT lower(u.address COLLATE "C") COLLATE "default") AS here (name)
+  ) AS asked
+  LEFT JOIN LATERAL sealmilter.alias_ends(CASE WHEN asked.is_alias THEN asked.name END) AS ends (name) ON true
   LEFT JOIN LATERAL (
-    SELECT k.key FROM public.openpgp_key AS k WHERE k.username = ends.target OFFSET 0
+    SELECT m.username FROM public.mailbox AS m
+    WHERE m.username = CASE WHEN asked.is_alias THEN ends.name ELSE asked.name END OFFSET 0
+  ) AS own ON true
+  LEFT JOIN LATERAL (
+    SELECT k.key FROM public.openpgp_key AS k WHERE k.username = own.username OFFSET 0
   ) AS one ON true
 $$;
 COMMENT ON FUNCTION sealmilter.recipient_keys(text[]) IS
   'All that sealmilter asks: the keys of each address, on the tables of PostfixAdmin. At least one row for each address.';
+
+ALTER FUNCTION sealmilter.alias_ends(text) OWNER TO sealmilter_owner;
 ALTER FUNCTION sealmilter.recipient_keys(text[]) OWNER TO sealmilter_owner;
-REVOKE ALL ON FUNCTION sealmilter.recipient_keys(text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION sealmilter.alias_ends(text), sealmilter.recipient_keys(text[]) FROM PUBLIC;
 
 COMMIT;

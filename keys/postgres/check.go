@@ -61,6 +61,9 @@ func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("inspecting sealmilter.recipient_keys: %w: %w", keys.ErrStore, err)
 	}
+	if has, err := look(ctx, conn); err == nil && has.old {
+		found = append(found, "the tables are those of an older sealmilter, without aliases and domains: run sealmilter migrate")
+	}
 	return append(warnings, found...), nil
 }
 

@@ -2,9 +2,12 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
+	"sealmilter/keys"
+	"sealmilter/keys/storetest"
 	"sealmilter/testdata/bed"
 )
 
@@ -24,9 +27,9 @@ const tables = `
 const rows = `
 	INSERT INTO domain VALUES ('example.org'), ('example.net'), ('old.example'), ('parked.example'), ('catch.example');
 	INSERT INTO mailbox (username, domain, active) SELECT n || '@example.org', 'example.org', n <> 'gone'
-		FROM unnest(ARRAY['ann', 'bob', 'carol', 'gone', 'both', 'plain', 'away', 'loner']) AS n;
+		FROM unnest(ARRAY['ann', 'bob', 'carol', 'gone', 'both', 'plain', 'away', 'loner', 'swap1']) AS n;
 	INSERT INTO alias (address, goto, domain) SELECT username, username, domain FROM mailbox
-		WHERE username NOT IN ('plain@example.org', 'both@example.org', 'away@example.org');
+		WHERE username NOT IN ('plain@example.org', 'both@example.org', 'away@example.org', 'swap1@example.org');
 	INSERT INTO alias (address, goto, domain, active) VALUES
 		('both@example.org', E'both@example.org,\r\n both@elsewhere.example', 'example.org', true),
 		('away@example.org', 'Away@elsewhere.example', 'example.org', true),
@@ -37,6 +40,8 @@ const rows = `
 		('mixed@example.org', 'ann@example.org,ann@elsewhere.example', 'example.org', true),
 		('loop1@example.org', 'loop2@example.org', 'example.org', true),
 		('loop2@example.org', 'loop1@example.org', 'example.org', true),
+		('swap1@example.org', 'swap2@example.org', 'example.org', true),
+		('swap2@example.org', 'swap1@example.org', 'example.org', true),
 		('off@example.org', 'ann@example.org', 'example.org', false),
 		('empty@example.org', '', 'example.org', true),
 		('@catch.example', 'ann@example.org', 'catch.example', true),
@@ -46,7 +51,7 @@ const rows = `
 		('old.example', 'example.org', true), ('example.net', 'example.org', false);
 	INSERT INTO openpgp_key (username, key) VALUES ('ann@example.org', 'ANN 1'), ('ann@example.org', 'ANN 2'),
 		('bob@example.org', 'BOB'), ('gone@example.org', 'GONE'), ('both@example.org', 'BOTH'), ('plain@example.org', 'PLAIN'),
-		('away@example.org', 'AWAY');`
+		('away@example.org', 'AWAY'), ('swap1@example.org', 'SWAP');`
 
 // postfixadmin makes a database of a site with PostfixAdmin.
 func postfixadmin(t *testing.T, server *bed.Postgres) string {
@@ -75,21 +80,27 @@ func testPostfixadmin(t *testing.T, server *bed.Postgres) {
 		{"info@example.org", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2"}},
 		{"team@example.org", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2", "bob@example.org|true|BOB"}},
 		{"desk@example.org", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2", "bob@example.org|true|BOB", "carol@example.org|true|"}},
-		{"out@example.org", []string{"ann@elsewhere.example|true|"}},
-		{"mixed@example.org", []string{"ann@elsewhere.example|true|", "ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2"}},
-		{"both@example.org", []string{"both@elsewhere.example|true|", "both@example.org|true|BOTH"}},
-		{"away@example.org", []string{"away@elsewhere.example|true|"}}, // her mailbox gets nothing
+		{"out@example.org", []string{"ann@elsewhere.example|false|"}},
+		{"mixed@example.org", []string{"ann@elsewhere.example|false|", "ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2"}},
+		{"both@example.org", []string{"both@elsewhere.example|false|", "both@example.org|true|BOTH"}},
+		{"away@example.org", []string{"away@elsewhere.example|false|"}}, // her mailbox gets nothing
 		{"off@example.org", []string{"|false|"}},
 		{"empty@example.org", []string{"|false|"}},
-		{"loop1@example.org", []string{"|false|"}},
+		{"loop1@example.org", []string{"loop1@example.org|false|"}},
+		{"swap1@example.org", []string{"swap1@example.org|true|SWAP"}},
+		{"swap2@example.org", []string{"swap1@example.org|true|SWAP"}},
 		{"nobody@example.org", []string{"|false|"}},
 		{"ann@elsewhere.example", []string{"|false|"}},
-		{"bob@old.example", []string{"bob@example.org|true|BOB"}},
-		{"team@old.example", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2", "bob@example.org|true|BOB"}},
+		{"bob@old.example", []string{"|false|"}}, // the daemon asks for the domain itself
+		{"@old.example", []string{"@example.org|false|"}},
+		{"@OLD.example", []string{"@example.org|false|"}},
+		{"@example.net", []string{"|false|"}},
 		{"bob@example.net", []string{"|false|"}},
 		{"bob@catch.example", []string{"bob@example.org|true|BOB"}},
-		{"anything@catch.example", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2"}},
-		{"bob@parked.example", []string{"bob@example.org|true|BOB"}},
+		{"anything@catch.example", []string{"|false|"}},
+		{"@catch.example", []string{"ann@example.org|true|ANN 1", "ann@example.org|true|ANN 2"}},
+		{"bob@parked.example", []string{"|false|"}},
+		{"@parked.example", []string{"@example.org|false|"}},
 		{"", []string{"|false|"}},
 		{"ann", []string{"|false|"}},
 		{"@example.org", []string{"|false|"}},
@@ -113,8 +124,83 @@ func testPostfixadmin(t *testing.T, server *bed.Postgres) {
 	server.SQL(t, database, `UPDATE mailbox SET username = 'robert@example.org' WHERE username = 'bob@example.org';
 		DELETE FROM alias WHERE address = 'bob@example.org'; DELETE FROM mailbox WHERE username = 'gone@example.org'`)
 	expect(t, ask(t, s, "robert@example.org", "bob@example.org", "gone@example.org"),
-		"bob@example.org||false|", "gone@example.org|gone@example.org|true|", "robert@example.org|robert@example.org|true|BOB")
+		"bob@example.org||false|", "gone@example.org|gone@example.org|false|", "robert@example.org|robert@example.org|true|BOB")
 	confined(t, server, s, database)
+}
+
+// testReadme: what README.md says in SQL can be typed, and does what it says.
+func testReadme(t *testing.T, server *bed.Postgres) {
+	var blocks []string
+	for _, part := range strings.Split(contrib(t, "README.md"), "```sql\n")[1:] {
+		block, _, _ := strings.Cut(part, "```")
+		blocks = append(blocks, block)
+	}
+	if len(blocks) != 4 {
+		t.Fatalf("README.md has %d blocks of SQL", len(blocks))
+	}
+	ctx := context.Background()
+	own := migrated(t, server)
+	s := daemon(t, server, own)
+	server.SQL(t, own, blocks[0]+blocks[1]+blocks[2])
+	expect(t, ask(t, s, "team@example.org", "info@example.org", "bob@example.org", "@shop.example", "@old.example", "x@old.example"),
+		"@old.example|@example.org|false|-----BEGIN PGP PUBLIC KEY BLOCK----- …", "@shop.example|ann@example.org|false|",
+		"bob@example.org|bob@elsewhere.example|false|", "bob@example.org|bob@example.org|false|",
+		"info@example.org|ann@example.org|false|", "team@example.org|ann@example.org|false|", "x@old.example||false|")
+
+	site := newDatabase(t, server)
+	server.SQL(t, site, `CREATE TABLE people (mail text, pgp_key text); CREATE ROLE people_reader; GRANT SELECT ON people TO people_reader;
+		INSERT INTO people VALUES ('Ann@example.org', 'ANN'), ('bob@example.org', NULL);`+blocks[3]+contrib(t, "roles.sql"))
+	s = daemon(t, server, site)
+	expect(t, ask(t, s, "ann@example.org", "bob@example.org", "x@example.org"),
+		"ann@example.org|Ann@example.org|true|ANN", "bob@example.org|bob@example.org|true|", "x@example.org||false|")
+	if warnings, err := s.Check(ctx); err != nil || len(warnings) != 0 {
+		t.Errorf("Check: %q, %v", warnings, err)
+	}
+}
+
+// testAddresses: who is meant is the same in sealmilter's own tables and in
+// PostfixAdmin's.
+func testAddresses(t *testing.T, server *bed.Postgres) {
+	t.Run("own tables", func(t *testing.T) {
+		storetest.Addresses(t, func(t *testing.T, d storetest.Directory) keys.Store {
+			s := newConforming(t, server)
+			storetest.Fill(t, s, d)
+			return s.daemon
+		})
+	})
+	t.Run("PostfixAdmin", func(t *testing.T) {
+		storetest.Addresses(t, func(t *testing.T, d storetest.Directory) keys.Store {
+			database := postfixadmin(t, server)
+			fillPostfixadmin(t, opened(t, server.URL("postgres", database), Options{}), d)
+			return daemon(t, server, database)
+		})
+	})
+}
+
+// fillPostfixadmin enters a Directory as PostfixAdmin would: every mailbox
+// that is no other alias is one of itself.
+func fillPostfixadmin(t *testing.T, s *Store, d storetest.Directory) {
+	t.Helper()
+	run := func(statement string, args ...any) {
+		t.Helper()
+		if _, err := s.pool.Exec(context.Background(), statement, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(`INSERT INTO domain SELECT * FROM unnest($1::text[])`, d.Domains())
+	const domain = `substring(m FROM '[^@]*$')`
+	run(`INSERT INTO mailbox (username, domain) SELECT m, `+domain+` FROM unnest($1::text[]) AS m`, slices.Concat(d.Enrolled, d.Bare))
+	for _, mailbox := range d.Enrolled {
+		run(`INSERT INTO openpgp_key (username, key) VALUES ($1, $2)`, mailbox, storetest.KeyOf(mailbox))
+	}
+	for _, alias := range d.Aliases {
+		run(`INSERT INTO alias (address, goto, domain) SELECT m, $2, `+domain+` FROM (VALUES ($1::text)) AS one (m)
+			ON CONFLICT (address) DO UPDATE SET goto = alias.goto || ',' || excluded.goto`, alias.Address, alias.Target)
+	}
+	run(`INSERT INTO alias (address, goto, domain) SELECT username, username, domain FROM mailbox ON CONFLICT DO NOTHING`)
+	for _, alias := range d.AliasDomains {
+		run(`INSERT INTO alias_domain VALUES (substr($1, 2), substr($2, 2))`, alias.Address, alias.Target)
+	}
 }
 
 // confined: the daemon's role reads none of the site's tables, and the owner
@@ -143,6 +229,7 @@ func testPostfixadminExplain(t *testing.T, server *bed.Postgres) {
 	server.SQL(t, database, `INSERT INTO domain VALUES ('example.org');
 		INSERT INTO mailbox (username, domain) SELECT 'user' || i || '@example.org', 'example.org' FROM generate_series(1, 20000) AS i;
 		INSERT INTO alias (address, goto, domain) SELECT username, username, domain FROM mailbox;
+		UPDATE alias SET goto = 'user7000@example.org, user7001@example.org' WHERE address = 'user5@example.org';
 		INSERT INTO openpgp_key (username, key) SELECT username, repeat('x', 3000) FROM mailbox;
 		ANALYZE`)
 	plan := planOf(t, server, database)

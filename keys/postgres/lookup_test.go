@@ -118,7 +118,9 @@ func testSiteFunction(t *testing.T, server *bed.Postgres) {
 		{"a key of nobody", `SELECT addresses[1], NULL::text, true, NULL::text, NULL::text, 'K'::text, NULL::jsonb`,
 			[]string{"a@example.org||true|K"}},
 		{"address NULL", `SELECT NULL::text, 'x'::text, true, NULL::text, NULL::text, 'K'::text, NULL::jsonb`, nil},
-		{"enabled NULL beside an account", `SELECT addresses[1], 'x'::text, NULL::boolean, NULL::text, NULL::text, 'K'::text, NULL::jsonb`, nil},
+		{"an alias' end outside", `SELECT addresses[1], 'x'::text, NULL::boolean, NULL::text, NULL::text, NULL::text, NULL::jsonb`,
+			[]string{"a@example.org|x|false|"}},
+		{"enabled NULL beside an account with a key", `SELECT addresses[1], 'x'::text, NULL::boolean, NULL::text, NULL::text, 'K'::text, NULL::jsonb`, nil},
 		{"enabled NULL beside a key", `SELECT addresses[1], NULL::text, NULL::boolean, NULL::text, NULL::text, 'K'::text, NULL::jsonb`, nil},
 		{"an error", `SELECT addresses[1], 'x'::text, (1/length(left(addresses[1], 0))) = 1, NULL::text, NULL::text, 'K'::text, NULL::jsonb`, nil},
 	} {
@@ -180,6 +182,10 @@ var forbidden = []string{
 	`DELETE FROM sealmilter.accounts`,
 	`DELETE FROM sealmilter.keys`,
 	`TRUNCATE sealmilter.accounts, sealmilter.keys`,
+	`SELECT target FROM sealmilter.aliases`,
+	`INSERT INTO sealmilter.aliases (address, target) VALUES ('ann@example.org', 'mallory@example.org')`,
+	`DELETE FROM sealmilter.aliases`,
+	`SELECT sealmilter.alias_ends('ann@example.org')`,
 	`CREATE TABLE sealmilter.mine (a int)`,
 	`DROP FUNCTION sealmilter.recipient_keys(text[])`,
 	`CREATE OR REPLACE FUNCTION sealmilter.recipient_keys(addresses text[])
@@ -218,6 +224,10 @@ func testDaemonRole(t *testing.T, server *bed.Postgres) {
 	for _, err := range s.Keys(ctx, "") {
 		unmanaged("Keys", err)
 	}
+	unmanaged("AddAlias", s.AddAlias(ctx, "ann@example.org", "mallory@example.org"))
+	unmanaged("SetAccount", s.SetAccount(ctx, keys.Choices{Address: "ann@example.org"}))
+	_, err = s.Account(ctx, "ann@example.org")
+	unmanaged("Account", err)
 	_, _, err = Migrate(ctx, server.URL("sealmilter", database))
 	unmanaged("Migrate", err)
 	// The caller's own tables and search_path lead the function nowhere.

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"time"
@@ -69,13 +70,21 @@ func Migrate(ctx context.Context, dsn string) (from, to int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("making the schema sealmilter: %w", mayNotMigrate(err, has.owner))
 	}
-	from, to, err = apply(ctx, config, owner)
+	from, to, err = apply(ctx, config, owner, migrations)
 	return from, to, mayNotMigrate(err, owner)
 }
 
-// mayNotMigrate says what to do where this role may not migrate.
+// notAsMade is the code with which a migration says that it does not overwrite
+// what a site has written.
+const notAsMade = "55000"
+
+// mayNotMigrate says what to do where this role may not migrate, or would
+// destroy something.
 func mayNotMigrate(err error, owner string) error {
+	var said *pgconn.PgError
 	switch {
+	case errors.As(err, &said) && said.Code == notAsMade:
+		return refusal(err, said.Hint)
 	case sqlState(err) != insufficientPrivilege:
 		return err
 	case owner == "":
@@ -130,7 +139,7 @@ END $$`
 
 // apply runs the migrations as the owner, so that what they make is the
 // owner's without another word.
-func apply(ctx context.Context, config *pgx.ConnConfig, owner string) (from, to int64, err error) {
+func apply(ctx context.Context, config *pgx.ConnConfig, owner string, migrations fs.FS) (from, to int64, err error) {
 	become := func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, `SET ROLE `+pgx.Identifier{owner}.Sanitize())
 		return err

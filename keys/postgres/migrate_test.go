@@ -215,7 +215,7 @@ func testMigrateSite(t *testing.T, server *bed.Postgres) {
 				owned(role+" lists", err)
 			}
 		}
-		if after := server.SQL(t, database, things); after != before || strings.Count(after, "\n") > 0 {
+		if after := server.SQL(t, database, things); after != before || strings.Contains(after, "class") {
 			t.Errorf("in the schema were\n%s\nand are\n%s", before, after)
 		}
 	}
@@ -226,24 +226,6 @@ func testNotMigrated(t *testing.T, server *bed.Postgres) {
 	s := opened(t, server.URL("postgres", newDatabase(t, server)), Options{})
 	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY"); !errors.Is(err, ErrNoSchema) || errors.Is(err, keys.ErrStore) {
 		t.Errorf("AddKey: %v", err)
-	}
-}
-
-func testDown(t *testing.T, server *bed.Postgres) {
-	database := migrated(t, server)
-	text, err := migrations.ReadFile("migrations/00001_accounts_and_keys.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, down, found := strings.Cut(string(text), "-- +goose Down")
-	if !found {
-		t.Fatal("no way back")
-	}
-	server.SQL(t, database, down)
-	left := server.SQL(t, database, `SELECT relname FROM pg_class WHERE relnamespace = 'sealmilter'::regnamespace AND relkind = 'r'
-		UNION SELECT proname FROM pg_proc WHERE pronamespace = 'sealmilter'::regnamespace`)
-	if left != "schema_version" {
-		t.Errorf("left: %s", left)
 	}
 }
 
@@ -304,10 +286,15 @@ func testLocale(t *testing.T, server *bed.Postgres) {
 func testExplain(t *testing.T, server *bed.Postgres) {
 	database := migrated(t, server)
 	server.SQL(t, database, `INSERT INTO sealmilter.keys (address, key)
-		SELECT 'user' || i || '@example.org', repeat(md5(i::text), 30) FROM generate_series(1, 2000) AS i`)
+		SELECT 'user' || i || '@example.org', repeat(md5(i::text), 30) FROM generate_series(1, 2000) AS i;
+		INSERT INTO sealmilter.accounts (address) SELECT '@' || i || '.example.org' FROM generate_series(1, 200) AS i;
+		INSERT INTO sealmilter.aliases (address, target)
+			SELECT 'user' || i || '@example.org', 'user' || (i + 5) || '@example.org' FROM generate_series(1, 30) AS i
+			UNION ALL SELECT 'alias' || i || '@example.org', 'user' || i || '@example.org' FROM generate_series(1, 2000) AS i`)
 	plan := func(when string) {
 		t.Helper()
-		indexScans(t, planOf(t, server, database), when, "accounts_address_any_case", "Index Cond: (address = a.address)")
+		indexScans(t, planOf(t, server, database), when, "accounts_address_any_case", "Index Cond: (address = a.address)",
+			"alias_is_there_already", "SELECT array_agg(found.source)")
 	}
 	plan("without statistics")
 	server.SQL(t, database, `ANALYZE`)

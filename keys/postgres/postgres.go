@@ -151,9 +151,10 @@ func planChanged(err error) bool {
 	return errors.As(err, &said) && (said.Code == "0A000" || said.Code == "26000")
 }
 
-// collect reads an answer. A site's own function may leave any choice NULL,
-// but an account that it does not say is enabled or not is an answer that
-// cannot be acted upon: false would let its mail pass in plaintext.
+// collect reads an answer. A site's own function may leave any choice NULL. An
+// account that is neither enabled nor not is nobody who is enrolled; one that
+// has a key all the same is an answer that cannot be acted upon: false would
+// let its mail pass in plaintext.
 func collect(answer pgx.Rows, expected int) ([]keys.Row, error) {
 	defer answer.Close()
 	rows := make([]keys.Row, 0, expected)
@@ -166,9 +167,10 @@ func collect(answer pgx.Rows, expected int) ([]keys.Row, error) {
 		if err := answer.Scan(&row.Address, &account, &enabled, &method, &cipher, &key, &options); err != nil {
 			return nil, err
 		}
-		if enabled == nil && (account != nil || key != nil) {
-			return nil, errors.New("a row with an account has neither true nor false in enabled")
+		if enabled == nil && key != nil {
+			return nil, errors.New("a row with a key has neither true nor false in enabled")
 		}
+		row.Known = account != nil && enabled != nil
 		row.Account, row.Key, row.Options = text(account), text(key), options
 		row.Method, row.Cipher = keys.Method(text(method)), keys.Cipher(text(cipher))
 		row.Enabled = enabled != nil && *enabled

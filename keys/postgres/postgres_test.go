@@ -24,6 +24,7 @@ func TestPostgres(t *testing.T) {
 		run  func(t *testing.T, server *bed.Postgres)
 	}{
 		{"Store", testStore},
+		{"Addresses", testAddresses},
 		{"Open", testOpen},
 		{"PlanChanged", testPlanChanged},
 		{"SlowFunction", testSlowFunction},
@@ -44,10 +45,13 @@ func TestPostgres(t *testing.T) {
 		{"Refused", testRefused},
 		{"Unconnected", testUnconnected},
 		{"EnrolledAlready", testEnrolledAlready},
+		{"Upgrade", testUpgrade},
+		{"UpgradeSite", testUpgradeSite},
 		{"Down", testDown},
 		{"Comments", testComments},
 		{"Locale", testLocale},
 		{"Explain", testExplain},
+		{"Readme", testReadme},
 		{"Postfixadmin", testPostfixadmin},
 		{"PostfixadminExplain", testPostfixadminExplain},
 	} {
@@ -142,18 +146,21 @@ func (s conforming) SQL(t testing.TB, statements string) {
 	s.sql(t, statements)
 }
 
+func newConforming(t *testing.T, server *bed.Postgres) conforming {
+	t.Helper()
+	database := migrated(t, server)
+	return conforming{
+		Store:  opened(t, server.URL("postgres", database), Options{}),
+		daemon: daemon(t, server, database),
+		sql: func(t testing.TB, statements string) {
+			t.Helper()
+			server.SQL(t, database, statements)
+		},
+	}
+}
+
 func testStore(t *testing.T, server *bed.Postgres) {
-	storetest.Run(t, func(t *testing.T) storetest.Store {
-		database := migrated(t, server)
-		return conforming{
-			Store:  opened(t, server.URL("postgres", database), Options{}),
-			daemon: daemon(t, server, database),
-			sql: func(t testing.TB, statements string) {
-				t.Helper()
-				server.SQL(t, database, statements)
-			},
-		}
-	})
+	storetest.Run(t, func(t *testing.T) storetest.Store { return newConforming(t, server) })
 }
 
 func testOpen(t *testing.T, server *bed.Postgres) {

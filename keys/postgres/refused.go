@@ -224,6 +224,7 @@ const (
 type belongings struct {
 	owner    string // of the schema, "" where there is none
 	tables   bool   // sealmilter's own, in which migrate and key write
+	old      bool   // tables that migrate has to bring up to date
 	site     string // recipient_keys as a site has written it, "" where there is none
 	callable bool   // recipient_keys, by this role
 }
@@ -241,18 +242,21 @@ func look(ctx context.Context, db querier) (has belongings, err error) {
 		coalesce((SELECT pg_catalog.pg_get_userbyid(n.nspowner) FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'sealmilter'), ''),
 		2 = (SELECT count(*) FROM pg_catalog.pg_class AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace
 			WHERE n.nspname = 'sealmilter' AND t.relkind = 'r' AND t.relname IN ('accounts', 'keys')),
+		NOT EXISTS (SELECT FROM pg_catalog.pg_class AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace
+			WHERE n.nspname = 'sealmilter' AND t.relkind = 'r' AND t.relname = 'aliases'),
 		coalesce((SELECT pg_catalog.string_agg('sealmilter.recipient_keys(' || pg_catalog.oidvectortypes(p.proargtypes) || ')', ', ')
 			FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
 			WHERE n.nspname = 'sealmilter' AND p.proname = 'recipient_keys'), ''),
 		EXISTS (SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
 			WHERE n.nspname = 'sealmilter' AND p.proname = 'recipient_keys'
 				AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE'))`
-	if err := db.QueryRow(ctx, query).Scan(&has.owner, &has.tables, &has.site, &has.callable); err != nil {
+	if err := db.QueryRow(ctx, query).Scan(&has.owner, &has.tables, &has.old, &has.site, &has.callable); err != nil {
 		return belongings{}, err
 	}
 	if has.tables {
 		has.site = ""
 	}
+	has.old = has.old && has.tables
 	return has, nil
 }
 

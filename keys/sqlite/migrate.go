@@ -43,7 +43,7 @@ func Migrate(ctx context.Context, path string) (from, to int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("migrating: %w", err)
 	}
-	if from, to, err = apply(ctx, path); err != nil {
+	if from, to, err = apply(ctx, path, migrations); err != nil {
 		if made { // leave nothing half made
 			os.Remove(path)
 		}
@@ -100,7 +100,7 @@ func makeFile(path string) (made bool, err error) {
 	return true, file.Close()
 }
 
-func apply(ctx context.Context, path string) (from, to int64, err error) {
+func apply(ctx context.Context, path string, migrations fs.FS) (from, to int64, err error) {
 	db, err := connect(path, writeTimeout, "&_txlock=immediate")
 	if err != nil {
 		return 0, 0, err

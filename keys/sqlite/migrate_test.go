@@ -87,23 +87,6 @@ func TestMigrateWaits(t *testing.T) {
 	}
 }
 
-// TestDown: the way back is written, and leads to where it began.
-func TestDown(t *testing.T) {
-	s := newStore(t, Options{})
-	text, err := migrations.ReadFile("migrations/00001_accounts_and_keys.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, down, found := strings.Cut(string(text), "-- +goose Down")
-	if !found {
-		t.Fatal("no way back")
-	}
-	s.SQL(t, down)
-	if out, err := shell(t, s, `SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' AND name <> 'schema_version';`); err != nil || out != "" {
-		t.Errorf("left: %s, %v", out, err)
-	}
-}
-
 // TestReadOnlyUser: a daemon that may read the file and nothing else looks
 // keys up, and cannot exchange one.
 func TestReadOnlyUser(t *testing.T) {

@@ -14,7 +14,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,10 +22,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -146,11 +143,6 @@ func (s *Store) Close() {
 	s.write.Close()
 }
 
-const lookup = `SELECT asked.address, a.address, a.enabled, a.method, a.cipher, k.key, a.options
-	FROM (SELECT DISTINCT value AS address FROM json_each(?)) AS asked
-	LEFT JOIN accounts AS a ON a.address = asked.address
-	LEFT JOIN keys AS k ON k.address = a.address`
-
 // RecipientKeys implements keys.Store. That this user may not read the file
 // is in the error's chain as ErrRefused beside keys.ErrStore.
 func (s *Store) RecipientKeys(ctx context.Context, addresses []string) ([]keys.Row, error) {
@@ -167,49 +159,6 @@ func (s *Store) RecipientKeys(ctx context.Context, addresses []string) ([]keys.R
 		return nil, fmt.Errorf("reading %s: %w: %w", s.path, keys.ErrStore, err)
 	}
 	return rows, nil
-}
-
-func (s *Store) ask(ctx context.Context, addresses []string) ([]keys.Row, error) {
-	for _, address := range addresses {
-		// JSON would carry it changed, and the answer would be another's.
-		if !utf8.ValidString(address) || strings.ContainsRune(address, 0) {
-			return nil, fmt.Errorf("the address %q is not text", address)
-		}
-	}
-	list, err := json.Marshal(addresses)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := s.read.QueryContext(ctx, lookup, string(list))
-	if err != nil {
-		return nil, err
-	}
-	return collect(answer, len(addresses))
-}
-
-// collect reads an answer.
-func collect(answer *sql.Rows, expected int) ([]keys.Row, error) {
-	defer answer.Close()
-	rows := make([]keys.Row, 0, expected)
-	size := 0
-	for answer.Next() {
-		var row keys.Row
-		var account, method, cipher, key, options sql.NullString
-		var enabled sql.NullBool
-		if err := answer.Scan(&row.Address, &account, &enabled, &method, &cipher, &key, &options); err != nil {
-			return nil, err
-		}
-		row.Account, row.Enabled, row.Key = account.String, enabled.Bool, key.String
-		row.Method, row.Cipher = keys.Method(method.String), keys.Cipher(cipher.String)
-		if options.Valid {
-			row.Options = json.RawMessage(options.String)
-		}
-		if size += len(row.Key) + len(row.Options); size > maxAnswer {
-			return nil, fmt.Errorf("the answer is longer than %d MiB", maxAnswer>>20)
-		}
-		rows = append(rows, row)
-	}
-	return rows, answer.Err()
 }
 
 // code is SQLite's primary result code, or -1 for an error of another kind.

@@ -83,6 +83,14 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Store { return newStore(t, Options{}) })
 }
 
+func TestAddresses(t *testing.T) {
+	storetest.Addresses(t, func(t *testing.T, d storetest.Directory) keys.Store {
+		s := newStore(t, Options{})
+		storetest.Fill(t, s, d)
+		return s
+	})
+}
+
 func TestMissingFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db")
 	_, err := Open(context.Background(), path, Options{})

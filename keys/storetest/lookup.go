@@ -164,7 +164,7 @@ func choices(t *testing.T, s Store) {
 	add(t, s, "ann@example.org", "KEY")
 	s.SQL(t, `UPDATE sealmilter.accounts SET method = 'smime', cipher = 'aes128', enabled = false,
 		options = '{"split":"defer","days":[7,30]}' WHERE address = 'ann@example.org'`)
-	expect(t, answer(t, s, "ann@example.org"), keys.Row{Address: "ann@example.org", Account: "ann@example.org",
+	expect(t, answer(t, s, "ann@example.org"), keys.Row{Address: "ann@example.org", Account: "ann@example.org", Known: true,
 		Method: keys.SMIME, Cipher: keys.AES128, Key: "KEY", Options: []byte(`{"split":"defer","days":[7,30]}`)})
 	one := listed(t, s, "")[0]
 	if one.Enabled || one.Method != keys.SMIME || one.Cipher != keys.AES128 {
@@ -199,6 +199,19 @@ func cancelled(t *testing.T, s Store) {
 	for _, err := range s.Keys(ctx, "") {
 		if !errors.Is(err, keys.ErrStore) {
 			t.Errorf("Keys: %v, want an error that wraps ErrStore", err)
+		}
+	}
+	for _, err := range s.Aliases(ctx, "") {
+		if !errors.Is(err, keys.ErrStore) {
+			t.Errorf("Aliases: %v, want an error that wraps ErrStore", err)
+		}
+	}
+	_, removing := s.RemoveAlias(ctx, "info@example.org", "")
+	_, reading := s.Account(ctx, "ann@example.org")
+	for what, err := range map[string]error{"AddAlias": s.AddAlias(ctx, "info@example.org", "ann@example.org"), "RemoveAlias": removing,
+		"SetAccount": s.SetAccount(ctx, keys.Choices{Address: "ann@example.org"}), "Account": reading} {
+		if !errors.Is(err, keys.ErrStore) || errors.Is(err, keys.ErrNoSuchAccount) {
+			t.Errorf("%s: %v, want an error that wraps ErrStore", what, err)
 		}
 	}
 	expect(t, answer(t, s, "ann@example.org"), enrolled("ann@example.org", "ann@example.org", "KEY"))

@@ -40,7 +40,10 @@ func constraints(t *testing.T, s Store) {
 		{"ann", "KEY", "without domain"},
 		{"example.org", "KEY", "without domain"},
 		{"ann@", "KEY", "without domain"},
-		{"@example.org", "KEY", "without local part"}, // a key for all of a domain would be found by no message
+		{"@", "KEY", "without domain"},
+		{"@ann@example.org", "KEY", "without local part"},
+		{"@example.org.", "KEY", "final dot"},
+		{"@example. org", "KEY", "blank in domain"},
 		{" ann@example.org", "KEY", "blanks around"},
 		{"ann@example.org ", "KEY", "blank"},
 		{"ann@example.org (Ann)", "KEY", "blank in domain"},

@@ -1,6 +1,7 @@
 // Package storetest holds what every key store must do, as one suite that
 // each store's tests run. It asks a store only what the daemon and the
-// administrator ask of it: lookups, the Registry, and plain SQL.
+// administrator ask of it: lookups, the commands for keys, accounts and
+// aliases, and plain SQL.
 package storetest
 
 import (
@@ -18,6 +19,8 @@ import (
 type Store interface {
 	keys.Store
 	keys.Registry
+	keys.Accounts
+	keys.Aliases
 	// SQL runs statements as an administrator would, past the store's own
 	// code. They name the tables as sealmilter.accounts and sealmilter.keys;
 	// a store that has no schemas leaves the first word out.
@@ -49,6 +52,17 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"list", list},
 		{"list many", listMany},
 		{"remove", remove},
+		{"alias ends", aliasEnds},
+		{"circles", circles},
+		{"whole domains", wholeDomains},
+		{"aliases without bounds", aliasesWithoutBounds},
+		{"add and remove aliases", addAndRemoveAliases},
+		{"list aliases", listAliases},
+		{"alias constraints", aliasConstraints},
+		{"account of a domain", accountOfDomain},
+		{"choices of a domain", choicesOfDomain},
+		{"set accounts", setAccounts},
+		{"account constraints", accountConstraints},
 		{"cancelled", cancelled},
 		{"lookups during writes", lookupsDuringWrites},
 	} {
@@ -68,18 +82,21 @@ func answer(t testing.TB, s keys.Store, addresses ...string) []keys.Row {
 		t.Fatalf("looking up %q: %v", addresses, err)
 	}
 	slices.SortFunc(rows, func(a, b keys.Row) int {
-		return strings.Compare(a.Address+"\x00"+a.Key, b.Address+"\x00"+b.Key)
+		return strings.Compare(a.Address+"\x00"+a.Key+"\x00"+a.Account, b.Address+"\x00"+b.Key+"\x00"+b.Account)
 	})
 	return rows
 }
 
 // enrolled is the row of an account that made no choices.
 func enrolled(asked, account, key string) keys.Row {
-	return keys.Row{Address: asked, Account: account, Enabled: true, Cipher: keys.AES256, Key: key}
+	return keys.Row{Address: asked, Account: account, Known: true, Enabled: true, Cipher: keys.AES256, Key: key}
 }
 
 // unknown is the row of an address that nobody is enrolled under.
 func unknown(asked string) keys.Row { return keys.Row{Address: asked} }
+
+// outside is the row of an alias' end that nobody is enrolled under.
+func outside(asked, end string) keys.Row { return keys.Row{Address: asked, Account: end} }
 
 // expect compares rows and says where they differ, without printing a key of
 // 256 KiB. Options that are an empty object are no options.
@@ -96,8 +113,8 @@ func expect(t testing.TB, got []keys.Row, want ...keys.Row) {
 }
 
 func show(row keys.Row) string {
-	return fmt.Sprintf("%q account %q enabled %v method %q cipher %q options %q key %q",
-		row.Address, row.Account, row.Enabled, row.Method, row.Cipher, options(row), row.Key)
+	return fmt.Sprintf("%q account %q known %v enabled %v method %q cipher %q options %q key %q",
+		row.Address, row.Account, row.Known, row.Enabled, row.Method, row.Cipher, options(row), row.Key)
 }
 
 // options are a row's options in one spelling: a database may store JSON with

@@ -1,0 +1,72 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/jackc/pgx/v5"
+
+	"sealmilter/keys"
+)
+
+// AddAlias implements keys.Aliases.
+func (s *Store) AddAlias(ctx context.Context, address, target string) error {
+	const insert = `INSERT INTO sealmilter.aliases (address, target) VALUES ($1, $2) ON CONFLICT DO NOTHING`
+	if _, err := s.pool.Exec(ctx, insert, address, target); err != nil {
+		return fmt.Errorf("letting %q lead to %q: %w", address, target, s.refused(ctx, err))
+	}
+	return nil
+}
+
+// RemoveAlias implements keys.Aliases.
+func (s *Store) RemoveAlias(ctx context.Context, address, target string) (removed int, err error) {
+	query := `DELETE FROM sealmilter.aliases WHERE lower(address) = lower($1::text COLLATE "C")`
+	args := []any{address}
+	if target != "" {
+		query += ` AND lower(target) = lower($2::text COLLATE "C")`
+		args = append(args, target)
+	}
+	done, err := s.pool.Exec(ctx, query, args...)
+	if err != nil {
+		return 0, fmt.Errorf("removing the alias %q: %w", address, s.refused(ctx, err))
+	}
+	return int(done.RowsAffected()), nil
+}
+
+// Aliases implements keys.Aliases, page by page as Keys does.
+func (s *Store) Aliases(ctx context.Context, address string) iter.Seq2[keys.Alias, error] {
+	return func(yield func(keys.Alias, error) bool) {
+		var last keys.Alias
+		for {
+			page, err := s.aliasPage(ctx, address, last)
+			if err != nil {
+				yield(keys.Alias{}, fmt.Errorf("listing aliases: %w", s.refused(ctx, err)))
+				return
+			}
+			for _, last = range page {
+				if !yield(last, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
+				return
+			}
+		}
+	}
+}
+
+// aliasPage reads the ways that come after last, of one alias or of all.
+func (s *Store) aliasPage(ctx context.Context, address string, last keys.Alias) ([]keys.Alias, error) {
+	query := `SELECT a.address, a.target FROM sealmilter.aliases AS a WHERE (a.address, a.target) > ($1, $2)`
+	args := []any{last.Address, last.Target, pageSize}
+	if address != "" {
+		query += ` AND lower(a.address) = lower($4::text COLLATE "C")`
+		args = append(args, address)
+	}
+	rows, err := s.pool.Query(ctx, query+` ORDER BY a.address, a.target LIMIT $3`, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[keys.Alias])
+}

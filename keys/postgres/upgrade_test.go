@@ -1,0 +1,141 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/jackc/pgx/v5"
+
+	"sealmilter/keys"
+	"sealmilter/testdata/bed"
+)
+
+// The migrations, oldest first.
+var versions = []string{"migrations/00001_accounts_and_keys.sql", "migrations/00002_aliases_and_domains.sql"}
+
+func script(t *testing.T, version int) string {
+	t.Helper()
+	text, err := migrations.ReadFile(versions[version-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// goDown takes a database from a version to the one before, as goose would.
+func goDown(t *testing.T, server *bed.Postgres, database string, version int) {
+	t.Helper()
+	_, down, found := strings.Cut(script(t, version), "-- +goose Down")
+	if !found {
+		t.Fatal("no way back")
+	}
+	server.SQL(t, database, down)
+}
+
+// version1 makes a database as version 1 made it, with the daemon's role and
+// ann's key.
+func version1(t *testing.T, server *bed.Postgres) string {
+	t.Helper()
+	ctx := context.Background()
+	database := newDatabase(t, server)
+	config, err := pgx.ParseConfig(server.URL("postgres", database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	owner, err := makeSchema(ctx, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := fstest.MapFS{versions[0]: {Data: []byte(script(t, 1))}}
+	if from, to, err := apply(ctx, config, owner, first); err != nil || from != 0 || to != 1 {
+		t.Fatalf("from %d to %d, %v", from, to, err)
+	}
+	server.SQL(t, database, contrib(t, "roles.sql")+`INSERT INTO sealmilter.keys (address, key) VALUES ('Ann@example.org', 'ANN');
+		UPDATE sealmilter.accounts SET options = '{"a": 1}'`)
+	return database
+}
+
+// testUpgrade: what was enrolled stays enrolled, the daemon that runs may go
+// on asking, and the way back is a way back.
+func testUpgrade(t *testing.T, server *bed.Postgres) {
+	ctx := context.Background()
+	database := version1(t, server)
+	s := daemon(t, server, database)
+	fill(t, s, lookUpOn(t)) // prepared by a daemon that is not started anew
+	admin := opened(t, server.URL("postgres", database), Options{})
+	if err := admin.AddAlias(ctx, "info@example.org", "ann@example.org"); !errors.Is(err, ErrNoSchema) {
+		t.Errorf("an alias in version 1: %v", err)
+	}
+	if warnings, err := s.Check(ctx); err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "older sealmilter") {
+		t.Errorf("Check in version 1: %q, %v", warnings, err)
+	}
+	for range 2 {
+		if from, to, err := Migrate(ctx, server.URL("postgres", database)); err != nil || from != 1 || to != int64(len(versions)) {
+			t.Fatalf("from %d to %d, %v", from, to, err)
+		}
+		if err := admin.AddAlias(ctx, "info@example.org", "ann@example.org"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := admin.AddKey(ctx, "@example.org", "DOMAIN"); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, ask(t, s, "ann@example.org", "info@example.org"),
+			"ann@example.org|Ann@example.org|true|ANN", "info@example.org|Ann@example.org|true|ANN")
+		if warnings, err := s.Check(ctx); err != nil || len(warnings) != 0 {
+			t.Errorf("Check: %q, %v", warnings, err)
+		}
+		if owners := server.SQL(t, database, owners); owners != "sealmilter_owner" {
+			t.Errorf("the owners are %q", owners)
+		}
+		goDown(t, server, database, 2)
+		server.SQL(t, database, `DELETE FROM sealmilter.schema_version WHERE version_id = 2`)
+		expect(t, ask(t, s, "ann@example.org", "info@example.org", "@example.org"),
+			"@example.org||false|", "ann@example.org|Ann@example.org|true|ANN", "info@example.org||false|")
+		if _, err := admin.AddKey(ctx, "@example.org", "DOMAIN"); err == nil || errors.Is(err, keys.ErrStore) {
+			t.Errorf("a domain in version 1: %v", err)
+		}
+	}
+}
+
+// testUpgradeSite: a function that a site has put in the place of ours, beside
+// our tables, is not overwritten, and the error says what to do.
+func testUpgradeSite(t *testing.T, server *bed.Postgres) {
+	ctx := context.Background()
+	database := version1(t, server)
+	server.SQL(t, database, siteFunction("text", `SELECT u, u, true, NULL::text, NULL::text, 'SITE KEY', NULL::jsonb FROM unnest(addresses) AS u`))
+	for range 2 {
+		_, _, err := Migrate(ctx, server.URL("postgres", database))
+		if !errors.Is(err, ErrRefused) || errors.Is(err, keys.ErrStore) ||
+			!strings.Contains(err.Error(), "sealmilter.recipient_keys is not as sealmilter has made it (SQLSTATE 55000): drop the function and migrate") {
+			t.Errorf("Migrate: %v", err)
+		}
+	}
+	expect(t, ask(t, daemon(t, server, database), "bob@example.org"), "bob@example.org|bob@example.org|true|SITE KEY")
+	server.SQL(t, database, `DROP FUNCTION sealmilter.recipient_keys(text[])`)
+	if from, to, err := Migrate(ctx, server.URL("postgres", database)); err != nil || from != 1 || to != int64(len(versions)) {
+		t.Errorf("from %d to %d, %v", from, to, err)
+	}
+	server.SQL(t, database, contrib(t, "roles.sql"))
+	expect(t, ask(t, daemon(t, server, database), "ann@example.org"), "ann@example.org|Ann@example.org|true|ANN")
+}
+
+// testDown: the way back is written, and leads to where it began.
+func testDown(t *testing.T, server *bed.Postgres) {
+	database := migrated(t, server)
+	for version := len(versions); version > 0; version-- {
+		goDown(t, server, database, version)
+	}
+	left := server.SQL(t, database, `SELECT relname FROM pg_class WHERE relnamespace = 'sealmilter'::regnamespace AND relkind = 'r'
+		UNION SELECT proname FROM pg_proc WHERE pronamespace = 'sealmilter'::regnamespace`)
+	if left != "schema_version" {
+		t.Errorf("left: %s", left)
+	}
+}

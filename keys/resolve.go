@@ -1,0 +1,191 @@
+package keys
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// maxQueries bounds how often one lookup may ask the store. The first query
+// has all names that the addresses themselves can have; a further one is for
+// what aliases lead to.
+const maxQueries = 8
+
+// directory is what one lookup has heard from the store so far.
+type directory struct {
+	naming   Naming
+	rows     map[string][]Row      // by the name asked
+	accounts map[string][]*Account // what the rows of a name say, read once
+	missing  map[string]bool       // names that would have to be known, and were not asked yet
+	failed   error                 // why the store's answer cannot be acted upon
+}
+
+func newDirectory(naming Naming) *directory {
+	return &directory{naming, make(map[string][]Row), make(map[string][]*Account), make(map[string]bool), nil}
+}
+
+// ask asks the store for the missing names.
+func (d *directory) ask(ctx context.Context, store Store) error {
+	rows, err := store.RecipientKeys(ctx, slices.Sorted(maps.Keys(d.missing)))
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if d.missing[row.Address] {
+			d.rows[row.Address] = append(d.rows[row.Address], row)
+		}
+	}
+	for name := range d.missing {
+		if d.rows[name] == nil {
+			d.failed = errors.New("its answer has no row for one of the addresses")
+			continue
+		}
+		if d.accounts[name], err = readAccounts(d.rows[name]); err != nil {
+			d.failed = err
+		}
+	}
+	clear(d.missing)
+	return nil
+}
+
+// entry is what the store says of a name. It is not ok where that is not known
+// yet; the name is asked for then.
+func (d *directory) entry(name string) (accounts []*Account, ok bool) {
+	if d.rows[name] == nil {
+		d.missing[name] = true
+		return nil, false
+	}
+	return d.accounts[name], true
+}
+
+// recipient resolves one address, with what is known so far.
+func (d *directory) recipient(canonical string) *Recipient {
+	w := walk{directory: d, under: make(map[string]bool), meantBy: make(map[string][]*Account)}
+	name, accounts, err := w.meant(canonical)
+	if len(accounts) == 0 && err == nil && w.circle {
+		err = errCircle
+	}
+	if len(accounts) > 0 {
+		err = nil // who else is in the circle can be reached
+	}
+	slices.SortStableFunc(accounts, func(a, b *Account) int { return strings.Compare(a.Address, b.Address) })
+	return &Recipient{Name: name, Accounts: accounts, Unresolved: err}
+}
+
+// errCircle: there is no end where mail could arrive.
+var errCircle = errors.New("the aliases of the address lead in a circle, and to nobody")
+
+// walk follows one address through the aliases.
+type walk struct {
+	*directory
+	under   map[string]bool       // addresses that are being followed
+	meantBy map[string][]*Account // those that were
+	circle  bool
+}
+
+// meant is whom an address stands for: the first of its candidates that leads
+// to anybody decides. It returns that candidate's name and the accounts. The
+// error is errCircle where the address is being followed already.
+func (w *walk) meant(canonical string) (name string, accounts []*Account, err error) {
+	if w.under[canonical] {
+		w.circle = true
+		return "", nil, errCircle
+	}
+	if known, ok := w.meantBy[canonical]; ok {
+		return "", known, nil
+	}
+	w.under[canonical] = true
+	name, accounts = w.firstOf(canonical, w.naming.candidates(canonical))
+	delete(w.under, canonical)
+	w.meantBy[canonical] = accounts
+	return name, accounts, nil
+}
+
+// firstOf asks for all candidates at once and takes the first.
+func (w *walk) firstOf(canonical string, candidates [][]string) (string, []*Account) {
+	local, _ := splitAddress(canonical)
+	names := slices.Concat(candidates...)
+	for _, name := range names {
+		w.entry(name)
+	}
+	for _, name := range names {
+		entry, ok := w.entry(name)
+		if !ok {
+			break
+		}
+		accounts := w.ends(name, local, entry)
+		if len(accounts) > 0 {
+			return name, accounts
+		}
+		if w.circle { // what comes after it is for who has no entry
+			break
+		}
+	}
+	return "", nil
+}
+
+// ends are the accounts that a name leads to in the end.
+func (w *walk) ends(name, local string, entry []*Account) (ends []*Account) {
+	for _, account := range entry {
+		for _, end := range w.end(name, local, account) {
+			if !slices.ContainsFunc(ends, func(other *Account) bool { return other.Address == end.Address && other.KeysOf == end.KeysOf }) {
+				ends = append(ends, end)
+			}
+		}
+	}
+	return ends
+}
+
+// end follows one way out of a name.
+func (w *walk) end(name, local string, account *Account) []*Account {
+	own := strings.EqualFold(account.Address, name)
+	switch {
+	case isCircle(account):
+		w.circle = true
+		return nil
+	case own && !w.naming.isOneName(account.Address, name):
+		return nil
+	case strings.HasPrefix(account.Address, "@") && !own && local != "": // the same local part there
+		_, accounts, _ := w.meant(Canonical(local + account.Address))
+		return accounts
+	case !account.Known && !own:
+		if _, accounts, err := w.meant(Canonical(account.Address)); len(accounts) > 0 || err != nil {
+			return accounts
+		}
+	}
+	return []*Account{w.withDomainKeys(account)}
+}
+
+// withDomainKeys gives an account that has no key of its own those of its
+// domain, if that has any.
+func (w *walk) withDomainKeys(account *Account) *Account {
+	_, domain := splitAddress(Canonical(account.Address))
+	if account.Enrolled() || !account.Enabled || domain == "" || strings.HasPrefix(account.Address, "@") {
+		return account
+	}
+	for _, name := range w.naming.spellings("", domain) {
+		entry, _ := w.entry(name)
+		for _, whole := range entry {
+			if strings.EqualFold(whole.Address, name) && whole.Enrolled() {
+				lent := *whole
+				lent.Address, lent.KeysOf, lent.Options = account.Address, whole.Address, account.Options
+				return &lent
+			}
+		}
+	}
+	return account
+}
+
+// isCircle says whether the store found aliases that lead in a circle.
+func isCircle(account *Account) bool {
+	if account.Known || len(account.Options) == 0 {
+		return false
+	}
+	var said struct {
+		Circle bool `json:"circle"`
+	}
+	return json.Unmarshal(account.Options, &said) == nil && said.Circle
+}

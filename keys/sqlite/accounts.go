@@ -1,0 +1,45 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"sealmilter/keys"
+)
+
+// Account implements keys.Accounts.
+func (s *Store) Account(ctx context.Context, address string) (keys.Choices, error) {
+	const query = `SELECT address, enabled, coalesce(method, ''), cipher, options, CAST(strftime('%s', created) AS INTEGER)
+		FROM accounts WHERE address = ?`
+	var c keys.Choices
+	var options string
+	var created int64
+	err := s.read.QueryRowContext(ctx, query, address).Scan(&c.Address, &c.Enabled, &c.Method, &c.Cipher, &options, &created)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return keys.Choices{}, fmt.Errorf("reading the account %q: %w", address, keys.ErrNoSuchAccount)
+	case err != nil:
+		return keys.Choices{}, fmt.Errorf("reading the account %q: %w", address, s.refused(err))
+	}
+	c.Options, c.Created = json.RawMessage(options), time.Unix(created, 0)
+	return c, nil
+}
+
+// SetAccount implements keys.Accounts. An account that is there keeps the
+// spelling of its address.
+func (s *Store) SetAccount(ctx context.Context, choices keys.Choices) error {
+	const upsert = `INSERT INTO accounts (address, enabled, method, cipher, options) VALUES (?, ?, nullif(?, ''), ?, ?)
+		ON CONFLICT (address) DO UPDATE SET enabled = excluded.enabled, method = excluded.method,
+			cipher = excluded.cipher, options = excluded.options`
+	_, err := s.write.ExecContext(ctx, upsert, choices.Address, choices.Enabled, string(choices.Method),
+		string(cmp.Or(choices.Cipher, keys.AES256)), cmp.Or(string(choices.Options), "{}"))
+	if err != nil {
+		return fmt.Errorf("storing the account %q: %w", choices.Address, s.refused(err))
+	}
+	return nil
+}

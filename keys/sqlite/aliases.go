@@ -1,0 +1,79 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"sealmilter/keys"
+)
+
+// AddAlias implements keys.Aliases. Not INSERT OR IGNORE: that would leave out
+// an address that a CHECK refuses.
+func (s *Store) AddAlias(ctx context.Context, address, target string) error {
+	const insert = `INSERT INTO aliases (address, target) VALUES (?, ?) ON CONFLICT DO NOTHING`
+	if _, err := s.write.ExecContext(ctx, insert, address, target); err != nil {
+		return fmt.Errorf("letting %q lead to %q: %w", address, target, s.refused(err))
+	}
+	return nil
+}
+
+// RemoveAlias implements keys.Aliases.
+func (s *Store) RemoveAlias(ctx context.Context, address, target string) (removed int, err error) {
+	query, args := `DELETE FROM aliases WHERE address = ?`, []any{address}
+	if target != "" {
+		query, args = query+` AND target = ?`, append(args, target)
+	}
+	done, err := s.write.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, fmt.Errorf("removing the alias %q: %w", address, s.refused(err))
+	}
+	count, err := done.RowsAffected()
+	return int(count), err
+}
+
+// Aliases implements keys.Aliases, page by page as Keys does.
+func (s *Store) Aliases(ctx context.Context, address string) iter.Seq2[keys.Alias, error] {
+	return func(yield func(keys.Alias, error) bool) {
+		var last keys.Alias
+		for {
+			page, err := s.aliasPage(ctx, address, last)
+			if err != nil {
+				yield(keys.Alias{}, fmt.Errorf("listing aliases: %w", s.refused(err)))
+				return
+			}
+			for _, last = range page {
+				if !yield(last, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
+				return
+			}
+		}
+	}
+}
+
+// aliasPage reads the ways that come after last, of one alias or of all.
+func (s *Store) aliasPage(ctx context.Context, address string, last keys.Alias) ([]keys.Alias, error) {
+	query := `SELECT address, target FROM aliases WHERE (address COLLATE BINARY, target COLLATE BINARY) > (?1, ?2)`
+	args := []any{last.Address, last.Target, pageSize}
+	if address != "" {
+		query += ` AND address = ?4`
+		args = append(args, address)
+	}
+	rows, err := s.read.QueryContext(ctx, query+` ORDER BY address COLLATE BINARY, target COLLATE BINARY LIMIT ?3`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var page []keys.Alias
+	for rows.Next() {
+		var alias keys.Alias
+		if err := rows.Scan(&alias.Address, &alias.Target); err != nil {
+			return nil, err
+		}
+		page = append(page, alias)
+	}
+	return page, rows.Err()
+}

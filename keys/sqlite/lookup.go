@@ -1,0 +1,136 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"unicode/utf8"
+
+	"sealmilter/keys"
+)
+
+// ask finds out where the names lead and reads the accounts there, in one
+// transaction: an account that is renamed between the two would be nobody.
+func (s *Store) ask(ctx context.Context, addresses []string) ([]keys.Row, error) {
+	for _, address := range addresses {
+		// JSON would carry it changed, and the answer would be another's.
+		if !utf8.ValidString(address) || strings.ContainsRune(address, 0) {
+			return nil, fmt.Errorf("the address %q is not text", address)
+		}
+	}
+	tx, err := s.read.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	aliases, err := readWays(ctx, tx, addresses)
+	if err != nil {
+		return nil, err
+	}
+	names, circles, err := namesOf(addresses, aliases)
+	if err != nil {
+		return nil, err
+	}
+	list, err := json.Marshal(names)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := tx.QueryContext(ctx, lookup, string(list))
+	if err != nil {
+		return nil, err
+	}
+	rows, err := collect(answer, len(names))
+	if err != nil {
+		return nil, err
+	}
+	return append(rows, circles...), nil
+}
+
+// namesOf lists the accounts to be read: each as the address asked, the
+// account's name, and that once more where an alias leads to it, which is an
+// answer even if there is no such account. Of an alias without an end the row
+// is made at once.
+func namesOf(addresses []string, aliases map[string][]way) (names [][]string, circles []keys.Row, err error) {
+	names = make([][]string, 0, len(addresses)) // nil would be null in JSON
+	seen := make(map[string]bool, len(addresses))
+	for _, address := range addresses {
+		if seen[address] {
+			continue
+		}
+		seen[address] = true
+		ways := aliases[address]
+		if ways == nil {
+			names = append(names, []string{address, address})
+			continue
+		}
+		ends, err := ends(ways)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(ends) == 0 {
+			circles = append(circles, keys.Row{Address: address, Account: address, Options: json.RawMessage(`{"circle": true}`)})
+		}
+		for _, end := range ends {
+			names = append(names, []string{address, end, end})
+		}
+	}
+	return names, circles, nil
+}
+
+// The choices of a domain count for every account in it.
+const lookup = `SELECT asked.address, coalesce(a.address, asked.target), a.enabled AND coalesce(d.enabled, 1),
+		a.method, a.cipher, k.key, a.options, d.options
+	FROM (SELECT value ->> 0 AS address, value ->> 1 AS name, value ->> 2 AS target FROM json_each(?)) AS asked
+	LEFT JOIN accounts AS a ON a.address = asked.name
+	LEFT JOIN accounts AS d ON d.address = substr(a.address, length(rtrim(a.address, replace(a.address, '@', ''))))
+	LEFT JOIN keys AS k ON k.address = a.address`
+
+// collect reads an answer.
+func collect(answer *sql.Rows, expected int) ([]keys.Row, error) {
+	defer answer.Close()
+	rows := make([]keys.Row, 0, expected)
+	size := 0
+	for answer.Next() {
+		var row keys.Row
+		var account, method, cipher, key, options, domain sql.NullString
+		var enabled sql.NullBool
+		err := answer.Scan(&row.Address, &account, &enabled, &method, &cipher, &key, &options, &domain)
+		if err != nil {
+			return nil, err
+		}
+		row.Account, row.Known, row.Enabled, row.Key = account.String, enabled.Valid, enabled.Bool, key.String
+		row.Method, row.Cipher = keys.Method(method.String), keys.Cipher(cipher.String)
+		if row.Options, err = overlaid(domain.String, options.String); err != nil {
+			return nil, err
+		}
+		if size += len(row.Key) + len(row.Options); size > maxAnswer {
+			return nil, fmt.Errorf("the answer is longer than %d MiB", maxAnswer>>20)
+		}
+		rows = append(rows, row)
+	}
+	return rows, answer.Err()
+}
+
+// overlaid are the options of a domain, but for those that the account has set
+// itself. It is PostgreSQL's || for objects, which json_patch is not: that one
+// takes null for a deletion and goes into nested objects.
+func overlaid(domain, account string) (json.RawMessage, error) {
+	switch {
+	case account == "":
+		return nil, nil
+	case domain == "" || domain == "{}":
+		return json.RawMessage(account), nil
+	}
+	var all, own map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(domain), &all); err != nil {
+		return nil, fmt.Errorf("reading a domain's options: %w", err)
+	}
+	if err := json.Unmarshal([]byte(account), &own); err != nil {
+		return nil, fmt.Errorf("reading an account's options: %w", err)
+	}
+	maps.Copy(all, own)
+	return json.Marshal(all)
+}

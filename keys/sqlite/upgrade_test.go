@@ -1,0 +1,99 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"sealmilter/keys"
+)
+
+// The migrations, oldest first.
+var versions = []string{"migrations/00001_accounts_and_keys.sql", "migrations/00002_aliases_and_domains.sql"}
+
+func script(t *testing.T, version int) string {
+	t.Helper()
+	text, err := migrations.ReadFile(versions[version-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// goDown takes a file from a version to the one before, as goose would.
+func goDown(t *testing.T, s store, version int) {
+	t.Helper()
+	_, down, found := strings.Cut(script(t, version), "-- +goose Down")
+	if !found {
+		t.Fatal("no way back")
+	}
+	s.SQL(t, down)
+}
+
+// TestUpgrade: what was enrolled stays enrolled, a daemon that has the file
+// open reads on, and the way back is a way back.
+func TestUpgrade(t *testing.T) {
+	ctx := context.Background()
+	path := filepath.Join(folder(t), "keys.db")
+	if _, err := makeFile(path); err != nil {
+		t.Fatal(err)
+	}
+	first := fstest.MapFS{versions[0]: {Data: []byte(script(t, 1))}}
+	if from, to, err := apply(ctx, path, first); err != nil || from != 0 || to != 1 {
+		t.Fatalf("from %d to %d, %v", from, to, err)
+	}
+	opened, err := Open(ctx, path, Options{Timeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	s := store{opened}
+	s.SQL(t, `INSERT INTO keys (address, key) VALUES ('Ann@example.org', 'ANN')`)
+	if _, err := s.Check(ctx); !errors.Is(err, ErrNoSchema) {
+		t.Errorf("Check in version 1: %v", err)
+	}
+	for range 2 {
+		if from, to, err := Migrate(ctx, path); err != nil || from != 1 || to != int64(len(versions)) {
+			t.Fatalf("from %d to %d, %v", from, to, err)
+		}
+		if err := s.AddAlias(ctx, "info@example.org", "ann@example.org"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.AddKey(ctx, "@Example.org", "DOMAIN"); err != nil {
+			t.Fatal(err)
+		}
+		for address, want := range map[string]string{"ann@example.org": "ANN", "info@example.org": "ANN", "@example.org": "DOMAIN"} {
+			if got := keyOf(t, s.Store, address); got != want {
+				t.Errorf("the key of %s is %q", address, got)
+			}
+		}
+		if out, err := shell(t, s, `PRAGMA integrity_check; UPDATE accounts SET address = 'Anna@Example.org' WHERE address = 'ann@example.org';
+			UPDATE accounts SET address = 'Ann@Example.org' WHERE address = 'anna@example.org'; SELECT address FROM keys ORDER BY id;`); err != nil ||
+			out != "ok\nAnn@example.org\n@example.org\n" {
+			t.Errorf("the shell said %q, %v", out, err)
+		}
+		goDown(t, s, 2)
+		s.SQL(t, `DELETE FROM schema_version WHERE version_id = 2`)
+		if out, err := shell(t, s, `PRAGMA integrity_check; SELECT address FROM keys;`); err != nil || out != "ok\nAnn@example.org\n" {
+			t.Errorf("the shell said %q, %v", out, err)
+		}
+		if _, err := s.AddKey(ctx, "@example.org", "DOMAIN"); err == nil || errors.Is(err, keys.ErrStore) {
+			t.Errorf("a domain in version 1: %v", err)
+		}
+	}
+}
+
+// TestDown: the way back is written, and leads to where it began.
+func TestDown(t *testing.T) {
+	s := newStore(t, Options{})
+	for version := len(versions); version > 0; version-- {
+		goDown(t, s, version)
+	}
+	if out, err := shell(t, s, `SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' AND name <> 'schema_version';`); err != nil || out != "" {
+		t.Errorf("left: %s, %v", out, err)
+	}
+}
