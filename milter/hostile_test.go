@@ -20,6 +20,7 @@ import (
 	"sealmilter/keys"
 	"sealmilter/milter/client"
 	"sealmilter/milter/envelope"
+	"sealmilter/milter/envelope/detect"
 	"sealmilter/testdata/bed"
 )
 
@@ -106,9 +107,9 @@ func TestGroup(t *testing.T) {
 	f := newFilter(t, nil)
 	ann, annKey := newEntity(t, "ann@example.org")
 	bea, beaKey := newEntity(t, "bea@example.org")
-	a := keys.Row{Account: "ann@example.org", Enabled: true, Key: annKey, Cipher: keys.AES128}
-	b := keys.Row{Account: "bea@example.org", Enabled: true, Key: beaKey, Cipher: keys.AES256}
-	none := keys.Row{Account: "bob@example.org", Enabled: true}
+	a := keys.Row{Account: "ann@example.org", Known: true, Enabled: true, Key: annKey, Cipher: keys.AES128}
+	b := keys.Row{Account: "bea@example.org", Known: true, Enabled: true, Key: beaKey, Cipher: keys.AES256}
+	none := keys.Row{Account: "bob@example.org", Known: true, Enabled: true}
 
 	f.useStore(group{members: []keys.Row{a, b}})
 	result := f.send(t, textMessage("hello"), "all@example.org")
@@ -121,7 +122,7 @@ func TestGroup(t *testing.T) {
 	for _, members := range [][]keys.Row{{a, none}, {none, a}} {
 		f.useStore(group{members: members})
 		result := f.send(t, textMessage("hello"), "all@example.org")
-		f.deferred(t, result.Recipients[0], "some are to be sealed to and some are not")
+		f.deferred(t, result.Recipients[0], "of which some cannot be sealed to")
 	}
 }
 
@@ -190,8 +191,8 @@ func TestPanics(t *testing.T) {
 	t.Run("the end of the message", func(t *testing.T) {
 		f := newFilter(t, nil)
 		ours, _ := pipe(t)
-		s := newSession(f.Server, newConn(ours, defaultTimeouts))
-		s.message = &message{settings: f.acquire(), sealing: &envelope.Sealing{}}
+		s := newSession(f.Server, newConn(ours, defaultTimeouts), "")
+		s.message = &message{settings: f.acquire(), detector: &detect.Detector{}, recipients: nil}
 		reply, err := s.Body(nil)
 		if err != nil || reply.Response().Code != codeReply || s.conn.awaitFrame(time.Second) {
 			t.Errorf("the answer is %v, error %v", reply, err)

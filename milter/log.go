@@ -8,6 +8,7 @@ import (
 
 	"sealmilter/keys"
 	"sealmilter/milter/envelope"
+	"sealmilter/policy"
 )
 
 // The events that an operator reads, a function each. None of them holds
@@ -16,12 +17,16 @@ import (
 
 // logSealed: the MTA is given the sealed message. If the connection breaks
 // before it has all of it, that is logged behind this, and the MTA defers.
-func (s *session) logSealed(sealed *envelope.Copy) {
+func (s *session) logSealed(w *way, sealed *envelope.Copy) {
 	m := s.message
-	s.config().Log.Info("sealed", append(s.about(),
-		"method", m.method,
-		"cipher", m.cipher(),
-		"keys", fingerprints(m.sealTo),
+	attrs := append(s.about(), "reason", w.Reason)
+	if p := m.settings.Policy; w.Outcome == policy.Global || p.Escrow {
+		attrs = append(attrs, "site_can_read", fingerprints(p.GlobalKeys))
+	}
+	s.config().Log.Info("sealed", append(attrs,
+		"method", w.method,
+		"cipher", w.cipher,
+		"keys", fingerprints(w.to),
 		"body_bytes", m.size,
 		"sealed_bytes", m.sealedSize(sealed),
 		"seconds", time.Since(m.begun).Round(time.Millisecond).Seconds())...)
@@ -31,8 +36,8 @@ func (s *session) logSealed(sealed *envelope.Copy) {
 func (s *session) logPassed() {
 	var reasons []string
 	for _, r := range s.message.recipients {
-		if !slices.Contains(reasons, r.decision.Reason) {
-			reasons = append(reasons, r.decision.Reason)
+		if reason := r.settled().Reason; !slices.Contains(reasons, reason) {
+			reasons = append(reasons, reason)
 		}
 	}
 	s.config().Log.Info("passed", append(s.about(), "reason", strings.Join(reasons, "; "))...)
@@ -41,6 +46,16 @@ func (s *session) logPassed() {
 // logDeferred: the message stays with its sender.
 func (s *session) logDeferred(reason error) {
 	s.config().Log.Error("deferred", append(s.about(), "reason", reason)...)
+}
+
+// logRejected: policy refused the message for good.
+func (s *session) logRejected(d policy.Decision) {
+	s.config().Log.Warn("rejected", append(s.about(), "reason", d.Reason)...)
+}
+
+// logRecipientRejected: policy refused one recipient for good.
+func (s *session) logRecipientRejected(r *recipient) {
+	s.config().Log.Warn("recipient rejected", append(s.aboutRecipient(r), "reason", r.settled().Reason)...)
 }
 
 // logTooLarge: the message was refused for good.
@@ -106,7 +121,11 @@ func (s *session) aboutClient() []any {
 	if queueID == "" {
 		queueID = "NOQUEUE"
 	}
-	return []any{"queue_id", queueID, "client", s.client}
+	client := ""
+	if s.client.IsValid() {
+		client = s.client.String()
+	}
+	return []any{"queue_id", queueID, "client", client}
 }
 
 // aboutRecipient names one recipient by its address, where the site wants to

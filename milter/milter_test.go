@@ -49,7 +49,7 @@ func newFilter(t testing.TB, change func(*Config)) *filter {
 	log := &logged{}
 	config := Config{
 		Store:        store,
-		Policy:       policy.Policy{Enable: true},
+		Policy:       policy.Default(),
 		Spool:        envelope.Spool{Dir: t.TempDir(), Memory: 64 << 10},
 		Log:          slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		LogAddresses: true,
@@ -63,7 +63,7 @@ func newFilter(t testing.TB, change func(*Config)) *filter {
 	}
 	f := &filter{NewServer(config, maxConnections), config, "tcp", ln.Addr().String(), store, log}
 	served := make(chan error, 1)
-	go func() { served <- f.Serve(ln) }()
+	go func() { served <- f.Serve(ln, "inet:test") }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -123,6 +123,11 @@ func newEntity(t testing.TB, address string) (entity *openpgp.Entity, public str
 	if err != nil {
 		t.Fatal(err)
 	}
+	return entity, armored(t, entity)
+}
+
+func armored(t testing.TB, entity *openpgp.Entity) string {
+	t.Helper()
 	var binary bytes.Buffer
 	if err := entity.Serialize(&binary); err != nil {
 		t.Fatal(err)
@@ -131,7 +136,21 @@ func newEntity(t testing.TB, address string) (entity *openpgp.Entity, public str
 	if err != nil {
 		t.Fatal(err)
 	}
-	return entity, parsed[0].Armored()
+	return parsed[0].Armored()
+}
+
+// revokedKey is a key that its holder has withdrawn.
+func revokedKey(t testing.TB, address string, at time.Time) string {
+	t.Helper()
+	then := &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Time: func() time.Time { return at }}
+	entity, err := openpgp.NewEntity("", "", address, then)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := entity.Revoke(packet.KeyRetired, "", then); err != nil {
+		t.Fatal(err)
+	}
+	return armored(t, entity)
 }
 
 // dial opens a session as an MTA.

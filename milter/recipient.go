@@ -2,19 +2,50 @@ package milter
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"sealmilter/keys"
+	"sealmilter/milter/envelope/detect"
 	"sealmilter/policy"
 )
 
-// recipient is one recipient and what was decided for it.
+// recipient is one recipient and what may become of its copy.
 type recipient struct {
 	address  string // as the sender wrote it, without angle brackets
 	resolved string // as the MTA understood it, "" where it does not say
 	accounts []*keys.Account
-	decision policy.Decision
+	facts    policy.Facts
+	ways     []*way // what can still be decided; one where nothing to come changes it
+}
+
+// way is a decision that can come about and, where it seals, how.
+type way struct {
+	policy.Decision
+	method keys.Method
+	cipher keys.Cipher
+	to     []*keys.Key
+}
+
+func (w *way) seals() bool { return w.Outcome == policy.Seal || w.Outcome == policy.Global }
+
+// settled is the decision, nil where what is still to come may change it.
+func (r *recipient) settled() *way {
+	if len(r.ways) == 1 {
+		return r.ways[0]
+	}
+	return nil
+}
+
+// passes says whether it is settled that the recipient gets the message as it
+// is.
+func (r *recipient) passes() bool { return r.settled() != nil && r.settled().Outcome == policy.Pass }
+
+// maySeal says whether the message may have to be sealed for the recipient.
+func (r *recipient) maySeal() bool {
+	return slices.ContainsFunc(r.ways, (*way).seals)
 }
 
 // names are the addresses under which the recipient is looked up. A sender can
@@ -22,7 +53,7 @@ type recipient struct {
 // which of them are one only the MTA's configuration says: it tells by the
 // macro {rcpt_addr} what it made of the address. Where it does not tell, an
 // address that it may understand in another way than we do cannot be decided.
-func (r *recipient) names() ([]string, error) {
+func (r *recipient) names(naming keys.Naming) ([]string, error) {
 	switch {
 	case r.resolved != "" && !keys.Readable(r.address): // the MTA is more lenient than we are
 		return []string{r.resolved}, nil
@@ -30,23 +61,74 @@ func (r *recipient) names() ([]string, error) {
 		return []string{r.resolved, r.address}, nil
 	}
 	local, _, hasDomain := strings.Cut(r.address, "@")
-	if r.resolved == "" && (!hasDomain || strings.ContainsAny(local, "%!")) {
+	if r.resolved == "" && (!hasDomain && naming.Domain == "" || strings.ContainsAny(local, "%!")) {
 		return nil, errors.New("the address may mean another one, and the MTA does not say what it made of it: let it send the macro {rcpt_addr}")
 	}
 	return []string{r.address}, nil
 }
 
-// decide decides by what was found under the names. Where one of them is due
-// for sealing, that counts: nobody escapes it by writing an address oddly.
-func (r *recipient) decide(p policy.Policy, names []string, found map[string]*keys.Recipient, now time.Time) {
-	for i, name := range names {
-		decision := p.DecideRecipient(found[name], now)
-		if i == 0 || decision.Outcome == policy.Defer || r.decision.Outcome == policy.Pass {
-			r.decision, r.accounts = decision, found[name].Accounts
+// meet takes what the store says of the recipient by its names. The first that
+// leads to a key counts, or to an account: nobody escapes sealing by writing an
+// address oddly. The error says why nobody can tell what is to become of it.
+func (r *recipient) meet(found map[string]*keys.Recipient, names []string, now time.Time) error {
+	var all []string
+	best := 0
+	for _, name := range names {
+		var facts policy.Facts
+		if err := facts.Look(found[name], now); err != nil {
+			return err
 		}
-		if decision.Outcome == policy.Defer {
-			return
+		all = append(all, facts.Names...)
+		worth := 1
+		switch {
+		case facts.Key != policy.NoKey:
+			worth = 3
+		case len(found[name].Accounts) > 0:
+			worth = 2
 		}
+		if worth > best {
+			best = worth
+			r.accounts = found[name].Accounts
+			r.facts.Key, r.facts.RevokedFor, r.facts.Enabled, r.facts.Account = facts.Key, facts.RevokedFor, facts.Enabled, facts.Account
+		}
+	}
+	r.facts.Names = all
+	return nil
+}
+
+// weigh lists what can be decided with what is known now.
+func (r *recipient) weigh(p policy.Policy, now time.Time) error {
+	r.ways = nil
+	for _, decision := range p.Possible(r.facts) {
+		w := &way{Decision: decision}
+		if w.seals() {
+			if err := w.prepare(p, r.accounts, now); err != nil {
+				return err
+			}
+		}
+		r.ways = append(r.ways, w)
+	}
+	return nil
+}
+
+// prepare settles how the message would be sealed.
+func (w *way) prepare(p policy.Policy, accounts []*keys.Account, now time.Time) (err error) {
+	readers := p.Readers(w.Decision, accounts, now)
+	w.method, w.to, err = keys.SealTo(readers, now)
+	if err != nil {
+		return fmt.Errorf("choosing what to seal to: %w", err)
+	}
+	w.cipher = keys.StrongestCipher(readers)
+	return nil
+}
+
+// came notes whether the message came sealed to whom it would be sealed to.
+// That the site could read it too is not asked for.
+func (r *recipient) came(sealed detect.Found, p policy.Policy, hidden bool, now time.Time) {
+	own := slices.DeleteFunc(p.Readers(policy.Decision{Outcome: policy.Seal}, r.accounts, now), policy.IsSite)
+	r.facts.Sealed = sealed.SealedTo(own, hidden)
+	if len(p.GlobalKeys) > 0 {
+		r.facts.SealedGlobal = sealed.SealedTo(p.Readers(policy.Decision{Outcome: policy.Global}, r.accounts, now), hidden)
 	}
 }
 

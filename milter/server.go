@@ -20,7 +20,9 @@ import (
 // Config is what a message is handled by.
 type Config struct {
 	Store        keys.Store
+	Naming       keys.Naming
 	Policy       policy.Policy
+	Hidden       bool // whether a message sealed to hidden readers counts as sealed to its recipient
 	Spool        envelope.Spool
 	Log          *slog.Logger
 	LogAddresses bool  // whether recipients are named in the log
@@ -109,8 +111,9 @@ func (s *Server) now() Config {
 const acceptPause = time.Second
 
 // Serve accepts connections until Shutdown is called, when it returns nil, or
-// until somebody else closes the listener. It may be called for several.
-func (s *Server) Serve(ln net.Listener) error {
+// until somebody else closes the listener. It may be called for several; name
+// is what the site's rules call this one.
+func (s *Server) Serve(ln net.Listener, name string) error {
 	if !s.addListener(ln) {
 		return ln.Close()
 	}
@@ -119,7 +122,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		s.places <- struct{}{}
 		nc, err := ln.Accept()
 		if err == nil {
-			s.start(nc)
+			s.start(nc, name)
 			continue
 		}
 		<-s.places
@@ -135,7 +138,7 @@ func (s *Server) Serve(ln net.Listener) error {
 }
 
 // start begins to serve a connection, unless Shutdown was called.
-func (s *Server) start(nc net.Conn) {
+func (s *Server) start(nc net.Conn, listener string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := newConn(nc, s.timeouts)
@@ -145,13 +148,13 @@ func (s *Server) start(nc net.Conn) {
 		return
 	}
 	s.conns[c] = true
-	s.ended.Go(func() { s.serve(c) })
+	s.ended.Go(func() { s.serve(newSession(s, c, listener)) })
 }
 
 // serve serves one connection to its end. Whatever goes wrong in it ends this
 // one connection.
-func (s *Server) serve(c *conn) {
-	session := newSession(s, c)
+func (s *Server) serve(session *session) {
+	c := session.conn
 	defer func() {
 		if cause := recover(); cause != nil {
 			session.logPanic(cause, debug.Stack())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/textproto"
 	"runtime/debug"
 	"strings"
@@ -20,9 +21,10 @@ import (
 
 // What the sender is told. The reason is in the log.
 const (
-	replyDefer = "451 4.3.0 Mail cannot be sealed at the moment, please try again later"
-	replyApart = "452 4.5.3 Please send to this recipient in a transaction of its own"
-	replyLarge = "552 5.3.4 The message is too large once it is sealed (%d bytes, at most %d can be taken)"
+	replyDefer  = "451 4.3.0 Mail cannot be sealed at the moment, please try again later"
+	replyReject = "550 5.7.1 The recipient's policy does not let this message be delivered"
+	replyApart  = "452 4.5.3 Please send to this recipient in a transaction of its own"
+	replyLarge  = "552 5.3.4 The message is too large once it is sealed (%d bytes, at most %d can be taken)"
 )
 
 const codeReply = byte(milter.ActReplyCode)
@@ -31,22 +33,23 @@ const codeReply = byte(milter.ActReplyCode)
 // every final reply, in the middle of a transaction too, and is given the
 // same one: a message begins at MAIL and ends here, nowhere else.
 type session struct {
-	server  *Server
-	conn    *conn
-	client  string   // the SMTP client's address, "" for local submission
-	message *message // nil outside of a transaction
+	server   *Server
+	conn     *conn
+	listener string     // that the MTA came by, as the configuration names it
+	client   netip.Addr // the SMTP client's, the zero Addr for local submission
+	message  *message   // nil outside of a transaction
 }
 
-func newSession(s *Server, c *conn) *session {
-	session := &session{server: s, conn: c}
+func newSession(s *Server, c *conn, listener string) *session {
+	session := &session{server: s, conn: c, listener: listener}
 	c.header = session.header
 	return session
 }
 
 // Connect notes who the SMTP client is.
 func (s *session) Connect(_, _ string, _ uint16, address net.IP, _ *milter.Modifier) (milter.Response, error) {
-	if address != nil {
-		s.client = address.String()
+	if client, ok := netip.AddrFromSlice(address); ok {
+		s.client = client.Unmap()
 	}
 	return s.unless(milter.OptNoConnReply, milter.RespContinue), nil
 }
@@ -61,6 +64,15 @@ func (s *session) MailFrom(string, *milter.Modifier) (milter.Response, error) {
 	return s.guard(0, func() milter.Response {
 		s.endMessage()
 		s.message = &message{begun: time.Now(), local: s.isLocal(), settings: s.server.acquire()}
+		s.message.facts = policy.Facts{
+			Sender:        keys.Canonical(withoutBrackets(s.conn.args[0])),
+			Authenticated: s.conn.macro("auth_authen") != "" || s.conn.macro("auth_type") != "",
+			Client:        s.client,
+			Listener:      s.listener,
+		}
+		if s.message.local { // Postfix shows 127.0.0.1
+			s.message.facts.Client = netip.Addr{}
+		}
 		if s.conn.lacking != 0 {
 			return s.refuse(fmt.Errorf("the MTA does not let the filter do what sealing needs (missing actions %#x)", uint32(s.conn.lacking)))
 		}
@@ -82,12 +94,15 @@ func (s *session) RcptTo(string, *milter.Modifier) (milter.Response, error) {
 		if s.message == nil {
 			return s.refuse(errors.New("the MTA sent RCPT outside of a transaction"))
 		}
-		r := &recipient{
-			address:  strings.TrimSuffix(strings.TrimPrefix(s.conn.args[0], "<"), ">"),
-			resolved: s.conn.resolved,
-		}
+		r := &recipient{address: withoutBrackets(s.conn.args[0]), resolved: s.conn.resolved, facts: s.message.facts}
 		if err := s.lookup(r); err != nil {
 			return s.refuseRecipient(r, err)
+		}
+		if way := r.settled(); way != nil && way.Outcome == policy.Defer {
+			return s.refuseRecipient(r, fmt.Errorf("%s%s", way.Reason, because(r.unread())))
+		} else if way != nil && way.Outcome == policy.Reject && !s.message.local {
+			s.logRecipientRejected(r)
+			return milter.NewResponseStr(codeReply, rejection(way.Decision))
 		}
 		if !s.message.admits(r) {
 			s.logApart(r)
@@ -102,29 +117,35 @@ func (s *session) RcptTo(string, *milter.Modifier) (milter.Response, error) {
 	})
 }
 
-// lookup asks the store for one recipient and decides. The error says why the
-// recipient must be deferred.
+// withoutBrackets is what stands between the angle brackets of MAIL and RCPT.
+func withoutBrackets(path string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(path, "<"), ">")
+}
+
+// lookup asks the store for one recipient and weighs what may become of it. The
+// error says why the recipient must be deferred.
 func (s *session) lookup(r *recipient) error {
-	config := s.config()
+	config, now := s.config(), time.Now()
 	if !config.Policy.Enable {
-		r.decision = config.Policy.Decide(policy.Facts{})
-		return nil
+		return r.weigh(config.Policy, now)
 	}
-	names, err := r.names()
+	names, err := r.names(config.Naming)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.conn.timeouts.lookup)
 	defer cancel()
-	found, err := keys.Lookup(ctx, config.Store, names)
+	found, err := keys.Lookup(ctx, config.Store, config.Naming, names)
 	if err != nil {
 		return err
 	}
-	r.decide(config.Policy, names, found, time.Now())
-	if r.decision.Outcome == policy.Defer {
-		return fmt.Errorf("%s%s", r.decision.Reason, because(r.unread()))
+	if err := r.meet(found, names, now); err != nil {
+		return err
 	}
-	if unread := r.unread(); len(unread) > 0 {
+	if err := r.weigh(config.Policy, now); err != nil {
+		return err
+	}
+	if unread := r.unread(); len(unread) > 0 && r.maySeal() {
 		s.logUnread(r, unread)
 	}
 	return nil
@@ -157,20 +178,24 @@ func (s *session) header(name, value string) {
 func (s *session) Headers(textproto.MIMEHeader, *milter.Modifier) (milter.Response, error) {
 	return s.guard(0, func() milter.Response {
 		m := s.message
-		switch {
-		case m == nil || len(m.recipients) == 0 && m.failed == nil:
+		if m == nil || len(m.recipients) == 0 && m.failed == nil {
 			return s.refuse(errors.New("the MTA sent a message without its beginning, or without a recipient"))
-		case m.failed == nil && len(m.sealed()) == 0:
+		}
+		if m.failed == nil && !m.passes() {
+			m.fail(m.weigh(time.Now()))
+		}
+		switch {
+		case m.failed != nil:
+			return s.refuse(m.failed)
+		case m.passes():
 			s.logPassed()
 			s.reset()
 			return milter.RespAccept
-		case m.failed == nil:
-			if err := m.beginSealing(time.Now()); err != nil {
-				m.fail(err)
-			}
+		case m.settled() != nil && !m.settled().seals():
+			return s.conclude(m.settled())
 		}
-		if m.failed != nil {
-			return s.refuse(m.failed)
+		if err := m.beginSealing(); err != nil {
+			return s.refuse(err)
 		}
 		return milter.RespContinue
 	})
@@ -186,19 +211,25 @@ func (s *session) BodyChunk(chunk []byte, _ *milter.Modifier) (milter.Response, 
 	})
 }
 
-// Body ends the message: the whole copy is made, then the message in the
-// MTA's queue is edited, then comes the verdict.
+// Body ends the message: what is to become of it is decided, the whole copy is
+// made, then the message in the MTA's queue is edited, then comes the verdict.
 func (s *session) Body(edit *milter.Modifier) (milter.Response, error) {
 	return s.guard(0, func() milter.Response {
 		m := s.message
-		if m == nil || m.failed == nil && m.sealing == nil {
+		if m == nil || m.failed == nil && m.detector == nil {
 			return s.refuse(errors.New("the MTA sent an end of message without its beginning"))
+		}
+		if m.failed == nil {
+			m.fail(m.decide(time.Now()))
 		}
 		if m.failed != nil {
 			return s.refuse(m.failed)
 		}
+		if !m.settled().seals() {
+			return s.conclude(m.settled())
+		}
 		s.conn.limit(time.Now().Add(s.conn.timeouts.end)) // taken off by the next MAIL
-		sealed, err := s.finishSealing()
+		sealed, err := s.finishSealing(m.settled())
 		if err == nil && m.tooLarge(sealed) {
 			return s.refuseLarge(m.sealedSize(sealed))
 		}
@@ -208,19 +239,46 @@ func (s *session) Body(edit *milter.Modifier) (milter.Response, error) {
 		if err != nil {
 			return s.refuse(err)
 		}
-		s.logSealed(sealed)
+		s.logSealed(m.settled(), sealed)
 		s.reset()
 		return milter.RespAccept
 	})
 }
 
+// conclude ends a message that is not sealed.
+func (s *session) conclude(w *way) milter.Response {
+	switch w.Outcome {
+	case policy.Pass:
+		s.logPassed()
+		s.reset()
+		return milter.RespAccept
+	case policy.Reject:
+		s.logRejected(w.Decision)
+		s.reset()
+		return milter.NewResponseStr(codeReply, rejection(w.Decision))
+	}
+	return s.refuse(errors.New(w.Reason))
+}
+
+// rejection is the reply to what is refused for good. A rule's text may bring
+// codes of its own.
+func rejection(d policy.Decision) string {
+	if d.Text == "" {
+		return replyReject
+	}
+	if policy.HasCode(d.Text) {
+		return d.Text
+	}
+	return "550 5.7.1 " + d.Text
+}
+
 // finishSealing makes the copy, and tells the MTA meanwhile that it should
 // wait. When it returns, no progress is sent any more: it would end the
 // replacement of the body.
-func (s *session) finishSealing() (*envelope.Copy, error) {
+func (s *session) finishSealing(w *way) (*envelope.Copy, error) {
 	stop := keepWaiting(s.conn, s.conn.timeouts.progress)
 	defer stop()
-	return s.message.finishSealing(time.Now())
+	return s.message.finishSealing(w, time.Now())
 }
 
 // keepWaiting sends progress at each interval until the returned function is

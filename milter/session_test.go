@@ -17,6 +17,7 @@ import (
 	"sealmilter/keys"
 	"sealmilter/milter/client"
 	"sealmilter/milter/envelope"
+	"sealmilter/milter/envelope/detect"
 	"sealmilter/policy"
 )
 
@@ -133,7 +134,7 @@ func TestPassed(t *testing.T) {
 	untouched(t, f.send(t, textMessage("hello"), "bob@example.org", "cleo@example.org", "postmaster"))
 	f.useStore(altered{f.store, func(r *keys.Row) { r.Enabled = false }})
 	untouched(t, f.send(t, textMessage("hello"), "off@example.org"))
-	for _, want := range []string{"no key is enrolled", "the account has switched sealing off"} {
+	for _, want := range []string{"no key is enrolled", "the account, or its domain, has switched sealing off"} {
 		if !strings.Contains(f.log.String(), want) {
 			t.Errorf("the log does not say %q", want)
 		}
@@ -303,9 +304,9 @@ func TestPanicInTheBody(t *testing.T) {
 	for _, protocol := range []milter.OptProtocol{protocolWanted, 0} {
 		f := newFilter(t, nil)
 		ours, _ := pipe(t)
-		s := newSession(f.Server, newConn(ours, defaultTimeouts))
+		s := newSession(f.Server, newConn(ours, defaultTimeouts), "")
 		s.conn.protocol = protocol
-		s.message = &message{settings: f.acquire(), sealing: &envelope.Sealing{}} // its encrypter is missing
+		s.message = &message{settings: f.acquire(), detector: &detect.Detector{}, sealings: map[content]*envelope.Sealing{{}: {}}} // its encrypter is missing
 		reply, err := s.BodyChunk([]byte("first"), nil)
 		if err != nil {
 			t.Fatal(err)

@@ -27,6 +27,19 @@ func parseAddress(text string) (string, error) {
 	return keys.Canonical(text), nil
 }
 
+// parseEntry checks what the store may have an entry for: an address, or
+// "@example.org" for all of a domain.
+func parseEntry(text string) (string, error) {
+	domain, whole := strings.CutPrefix(text, "@")
+	if !whole {
+		return parseAddress(text)
+	}
+	if err := checkDomain(strings.TrimSuffix(domain, ".")); err != nil || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+		return "", usageError("%q is no address and no domain, expected LOCAL@DOMAIN or @DOMAIN", text)
+	}
+	return keys.Canonical(text), nil
+}
+
 func checkAddress(text string) error {
 	at := strings.LastIndexByte(text, '@')
 	switch {
@@ -75,11 +88,15 @@ func notInDomain(r rune) bool {
 }
 
 // namesAddress says whether a user id such as "Ann <ann@example.org>" is of an
-// address.
+// address, or of one in a domain where that is an entry as "@example.org".
 func namesAddress(userID, address string) bool {
 	named := strings.TrimSpace(userID)
 	if open := strings.LastIndexByte(named, '<'); open >= 0 {
 		named, _, _ = strings.Cut(named[open+1:], ">")
 	}
-	return strings.EqualFold(keys.Canonical(named), address)
+	named = keys.Canonical(named)
+	if at := strings.LastIndexByte(named, '@'); strings.HasPrefix(address, "@") && at > 0 {
+		named = named[at:]
+	}
+	return strings.EqualFold(named, address)
 }

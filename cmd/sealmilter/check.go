@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"sealmilter/policy"
 )
 
 func checkCommand() *cobra.Command {
@@ -57,6 +55,7 @@ func runCheck(cmd *cobra.Command, args []string) error {
 	r := &report{out: cmd.OutOrStdout()}
 	r.configuration(cfg)
 	r.sealing(cfg)
+	r.policy(cfg)
 	r.listen(cfg.Milter)
 	r.spool(cfg.Spool.Directory)
 	r.store(cmd.Context(), cfg, address)
@@ -209,6 +208,6 @@ func (r *report) store(ctx context.Context, cfg Config, address string) {
 		r.warning("key store: %s", warning)
 	}
 	if address != "" {
-		r.recipient(ctx, st, policy.Policy{Enable: cfg.Storage.Encryption.Enable}, address)
+		r.recipient(ctx, st, cfg, address)
 	}
 }

@@ -20,8 +20,9 @@ type postfixCheck struct {
 	ours  []ourSocket
 	user  account // that smtpd and cleanup run as
 
-	sealing []*postfixService // smtpd services that have sealmilter
-	said    map[string]bool   // what is the same for several services is said once
+	sealing  []*postfixService // smtpd services that have sealmilter
+	handedOn bool              // an smtpd without it hands its mail to a filter
+	said     map[string]bool   // what is the same for several services is said once
 }
 
 // postfix checks the Postfix whose configuration is in a folder, or the
@@ -47,10 +48,15 @@ func (r *report) postfix(ctx context.Context, cfg Config, dir string) {
 		p.warning("postfix: listen names the sockets of systemd and not where they are, so nobody can tell which milter is ours: give their addresses with --listen")
 	} else {
 		p.incoming(ctx)
+		for _, s := range p.sealing {
+			p.topology(ctx, s)
+		}
 		p.local(ctx)
+		p.atDelivery()
 		p.sizes()
 	}
-	p.instance()
+	p.delimiter(cfg.Recipients.Delimiter)
+	p.instance(ctx)
 }
 
 // once says what is true of several services one time.
@@ -66,7 +72,6 @@ func (p *postfixCheck) wrong(format string, args ...any) { p.problem(exitConfig,
 
 // incoming looks at every service that takes mail by SMTP.
 func (p *postfixCheck) incoming(ctx context.Context) {
-	handedOn := false
 	for _, s := range p.conf.running("smtpd") {
 		milters := parseMilters(p.conf.value(s, "smtpd_milters"))
 		at := p.find(ctx, milters)
@@ -77,14 +82,14 @@ func (p *postfixCheck) incoming(ctx context.Context) {
 			p.filters(s)
 			continue
 		}
-		handedOn = p.lacksMilter(s, overridden) || handedOn
+		p.handedOn = p.lacksMilter(s, overridden) || p.handedOn
 	}
 	switch {
 	case len(p.conf.running("smtpd")) == 0:
 		p.warning("postfix: no service takes mail by SMTP (smtpd in master.cf)")
 	case len(p.sealing) == 0:
 		p.wrong("postfix: no service that takes mail has sealmilter: nothing is sealed; put %s at the end of smtpd_milters", p.endpoints(false))
-	case handedOn && !slices.ContainsFunc(p.sealing, onLoopback):
+	case p.handedOn && !slices.ContainsFunc(p.sealing, onLoopback):
 		p.wrong("postfix: no smtpd behind the filter has sealmilter: what the filter hands back is stored unsealed; put %s into the -o smtpd_milters of the smtpd that takes it back", p.endpoints(false))
 	}
 	if maps := p.conf.main["smtpd_milter_maps"]; maps != "" {
@@ -130,7 +135,8 @@ func (p *postfixCheck) filters(s *postfixService) {
 	}
 }
 
-// local looks at what comes by sendmail(1), which pickup hands to a cleanup.
+// local looks at what comes by sendmail(1), which pickup hands to a cleanup,
+// and that to a filter where there is one.
 func (p *postfixCheck) local(ctx context.Context) {
 	for _, pickup := range p.conf.running("pickup") {
 		cleanup := p.conf.service(p.conf.value(pickup, "cleanup_service_name") + "/unix")
@@ -139,10 +145,15 @@ func (p *postfixCheck) local(ctx context.Context) {
 		}
 		milters := parseMilters(p.conf.value(cleanup, "non_smtpd_milters"))
 		at := p.find(ctx, milters)
+		filter, overridden := p.conf.value(pickup, "content_filter"), contains(p.conf.value(pickup, "receive_override_options"), "no_milters")
 		switch {
+		case filter != "" && slices.ContainsFunc(p.sealing, onLoopback) && (at < 0 || overridden):
+			p.ok("postfix: %s: mail from sendmail(1) goes through content_filter = %s", pickup.name, filter)
+		case filter != "" && at >= 0 && !overridden:
+			p.warning("postfix: %s: mail from sendmail(1) meets sealmilter in %s (non_smtpd_milters) and then goes through content_filter = %s, which sees sealed mail; leave sealmilter out of non_smtpd_milters where that leads to an smtpd with sealmilter", pickup.name, cleanup.name, filter)
 		case at < 0:
 			p.warning("postfix: %s: sealmilter is not in non_smtpd_milters: mail from sendmail(1) on this machine is stored unsealed; put %s at the end", cleanup.name, p.endpoints(cleanup.chroot))
-		case contains(p.conf.value(pickup, "receive_override_options"), "no_milters"):
+		case overridden:
 			p.warning("postfix: %s: receive_override_options=no_milters leaves sealmilter out: mail from sendmail(1) on this machine is stored unsealed", pickup.name)
 		default:
 			p.hasMilter(ctx, cleanup, milters, at)
@@ -151,11 +162,26 @@ func (p *postfixCheck) local(ctx context.Context) {
 }
 
 // instance looks at what is set for the whole of Postfix.
-func (p *postfixCheck) instance() {
+func (p *postfixCheck) instance(ctx context.Context) {
 	for _, s := range append([]*postfixService{{name: "main.cf"}}, p.conf.running("cleanup")...) {
 		if p.conf.value(s, "enable_original_recipient") == "no" && !p.said["original"] {
 			p.said["original"] = true
 			p.warning("postfix: enable_original_recipient = no: a recipient whose address Postfix has rewritten cannot be taken out of a message that goes to several; set it to yes")
+		}
+	}
+	p.bounces(ctx)
+}
+
+// bounces looks at what Postfix writes itself. It knows no content_filter.
+func (p *postfixCheck) bounces(ctx context.Context) {
+	for _, s := range p.conf.running("bounce") {
+		cleanup := p.conf.service(p.conf.value(s, "cleanup_service_name") + "/unix")
+		if cleanup == nil || len(p.ours) == 0 {
+			continue
+		}
+		sendsOn := strings.Contains(p.conf.value(cleanup, "header_checks"), "FILTER ")
+		if !sendsOn && p.find(ctx, parseMilters(p.conf.value(cleanup, "non_smtpd_milters"))) < 0 {
+			p.once(p.warning, "postfix: Postfix's own bounces, which may quote a message, go through %s, which has no sealmilter in non_smtpd_milters, and no header check that sends them to it (FILTER, see aliases-first in contrib/postfix): they are stored unsealed", cleanup.name)
 		}
 	}
 	if !contains(p.conf.main["internal_mail_filter_classes"], "bounce") {

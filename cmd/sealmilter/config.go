@@ -10,16 +10,20 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"sealmilter/policy"
 )
 
 // Config is the effective configuration. Its tree and its toml tags are the
 // keys of the configuration file; contrib/sealmilter.toml explains them.
 type Config struct {
-	Milter  MilterConfig  `toml:"milter"`
-	Store   StoreConfig   `toml:"store"`
-	Storage StorageConfig `toml:"storage"`
-	Spool   SpoolConfig   `toml:"spool"`
-	Log     LogConfig     `toml:"log"`
+	Milter     MilterConfig     `toml:"milter"`
+	Store      StoreConfig      `toml:"store"`
+	Storage    StorageConfig    `toml:"storage"`
+	Recipients RecipientsConfig `toml:"recipients"`
+	Policy     PolicyConfig     `toml:"policy"`
+	Spool      SpoolConfig      `toml:"spool"`
+	Log        LogConfig        `toml:"log"`
 
 	// File is the configuration file that was read, "" where there is none.
 	File string `toml:"-"`
@@ -28,6 +32,10 @@ type Config struct {
 	// should: "FILE:LINE:COL", "--store" or "SEALMILTER_STORE". What is not
 	// in it has its default.
 	origins map[string]string
+
+	// policy is what storage.encryption.enable and [policy] say, with the
+	// global keys read from their files.
+	policy policy.Policy
 }
 
 // MilterConfig is how the MTA reaches the daemon.
@@ -90,10 +98,12 @@ func defaultConfig() Config {
 			ShutdownTimeout: duration(60 * time.Second),
 			MaxConnections:  500,
 		},
-		Store:   StoreConfig{Timeout: duration(5 * time.Second)},
-		Storage: StorageConfig{Encryption: EncryptionConfig{Enable: true}},
-		Spool:   SpoolConfig{Memory: 1 << 20},
-		Log:     LogConfig{Level: logLevel(slog.LevelInfo), Format: "text"},
+		Store:      StoreConfig{Timeout: duration(5 * time.Second)},
+		Storage:    StorageConfig{Encryption: EncryptionConfig{Enable: true}},
+		Recipients: RecipientsConfig{Delimiter: "+"},
+		Policy:     defaultPolicyConfig(),
+		Spool:      SpoolConfig{Memory: 1 << 20},
+		Log:        LogConfig{Level: logLevel(slog.LevelInfo), Format: "text"},
 	}
 }
 
@@ -177,6 +187,12 @@ func (c *Config) validate() error {
 		return c.invalid("storage.encryption.append", "true is not possible: sealing appended messages is not built yet, expected false")
 	case !slices.Contains(logFormats, c.Log.Format):
 		return c.invalid("log.format", "%q is no format, expected %s", c.Log.Format, quotedList(logFormats))
+	}
+	if err := c.validateRecipients(); err != nil {
+		return err
+	}
+	if err := c.makePolicy(time.Now()); err != nil {
+		return err
 	}
 	return c.validateStore()
 }

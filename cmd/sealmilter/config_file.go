@@ -41,7 +41,7 @@ func (c *Config) parse(name string, data []byte) error {
 }
 
 // configFields lists the tables and settings below a struct by their dotted
-// keys, tables with their struct type.
+// keys, tables with their struct type, lists of tables as a slice of it.
 func configFields(t reflect.Type, prefix string) map[string]reflect.Type {
 	fields := make(map[string]reflect.Type)
 	for field := range t.Fields() {
@@ -50,8 +50,12 @@ func configFields(t reflect.Type, prefix string) map[string]reflect.Type {
 			continue
 		}
 		fields[prefix+tag] = field.Type
-		if field.Type.Kind() == reflect.Struct {
-			for key, below := range configFields(field.Type, prefix+tag+".") {
+		table := field.Type
+		if isTableList(table) {
+			table = table.Elem()
+		}
+		if table.Kind() == reflect.Struct {
+			for key, below := range configFields(table, prefix+tag+".") {
 				fields[key] = below
 			}
 		}
@@ -59,11 +63,18 @@ func configFields(t reflect.Type, prefix string) map[string]reflect.Type {
 	return fields
 }
 
+// isTableList says whether a field is written as [[tables]], one after the
+// other.
+func isTableList(field reflect.Type) bool {
+	return field.Kind() == reflect.Slice && field.Elem().Kind() == reflect.Struct
+}
+
 // fileWalk is the first reading of one file.
 type fileWalk struct {
 	name    string
 	fields  map[string]reflect.Type
 	origins map[string]string
+	counts  map[string]int // of the tables in each list, so far
 	parser  unstable.Parser
 }
 
@@ -71,6 +82,7 @@ type fileWalk struct {
 // to the decoder.
 func (w *fileWalk) document(data []byte) error {
 	w.parser.Reset(data)
+	w.counts = make(map[string]int)
 	table := ""
 	for w.parser.NextExpression() {
 		node := w.parser.Expression()
@@ -112,12 +124,37 @@ func (w *fileWalk) table(key string, place unstable.Range, list bool) error {
 	switch {
 	case !known:
 		return w.wrong(place, "there is no table [%s]%s", key, suggest(key, w.fields))
+	case isTableList(field) && !list:
+		return w.wrong(place, "%s is written as one table, expected a list of them, each under [[%s]]", key, key)
+	case isTableList(field):
+		w.nextTable(key, place)
+		return nil
 	case field.Kind() != reflect.Struct:
 		return w.wrong(place, "%s is written as a table, expected %s", key, expected(field))
 	case list:
 		return w.wrong(place, "%s is written as a list of tables, expected one table [%s]", key, key)
 	}
 	return nil
+}
+
+// nextTable notes where the next table of a list stands.
+func (w *fileWalk) nextTable(list string, place unstable.Range) {
+	w.counts[list]++
+	w.origins[tableKey(list, w.counts[list])] = w.place(place)
+}
+
+// tableKey is what origins calls a table of a list, which count from 1.
+func tableKey(list string, number int) string { return fmt.Sprintf("%s[%d]", list, number) }
+
+// numbered is what origins calls a key: below a list of tables it has the
+// number of its table.
+func (w *fileWalk) numbered(key string) string {
+	for list, count := range w.counts {
+		if below, is := strings.CutPrefix(key, list+"."); is {
+			return tableKey(list, count) + "." + below
+		}
+	}
+	return key
 }
 
 func (w *fileWalk) keyValue(table string, node *unstable.Node) error {
@@ -127,7 +164,13 @@ func (w *fileWalk) keyValue(table string, node *unstable.Node) error {
 	if !known {
 		return w.wrong(place, "there is no key %s%s", key, suggest(key, w.fields))
 	}
-	w.origins[key] = w.place(place)
+	if parent, _ := splitKey(key); parent != table && isTableList(w.typeOf(parent)) {
+		return w.wrong(place, "%s is written as one table, expected a list of them, each under [[%s]]", parent, parent)
+	}
+	w.origins[w.numbered(key)] = w.place(place)
+	if isTableList(field) {
+		return w.inlineTables(key, place, value)
+	}
 	if field.Kind() != reflect.Struct {
 		return w.value(key, place, field, value)
 	}
@@ -142,12 +185,39 @@ func (w *fileWalk) keyValue(table string, node *unstable.Node) error {
 	return nil
 }
 
+// typeOf is the type of a key that is known, and that of a setting otherwise.
+func (w *fileWalk) typeOf(key string) reflect.Type {
+	if field, known := w.fields[key]; known {
+		return field
+	}
+	return reflect.TypeFor[string]()
+}
+
+// inlineTables takes a list of tables that is written as [{…}, {…}].
+func (w *fileWalk) inlineTables(key string, place unstable.Range, value *unstable.Node) error {
+	if value.Kind != unstable.Array {
+		return w.wrong(place, "%s is %s, expected a list of tables, each under [[%s]]", key, w.describe(key, value), key)
+	}
+	for it := value.Children(); it.Next(); {
+		if it.Node().Kind != unstable.InlineTable {
+			return w.wrong(place, "%s has %s in its list, expected tables", key, w.describe(key, it.Node()))
+		}
+		w.nextTable(key, place)
+		for below := it.Node().Children(); below.Next(); {
+			if err := w.keyValue(key, below.Node()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // value checks the type of a value. The decoder would take the integer 60 for
 // a duration of 60 nanoseconds.
 func (w *fileWalk) value(key string, place unstable.Range, field reflect.Type, value *unstable.Node) error {
 	fits := false
 	switch field {
-	case reflect.TypeFor[listenList]():
+	case reflect.TypeFor[listenList](), reflect.TypeFor[textList]():
 		fits = value.Kind == unstable.String || value.Kind == unstable.Array
 		for it := value.Children(); value.Kind == unstable.Array && it.Next(); {
 			if element := it.Node(); element.Kind != unstable.String {
@@ -156,7 +226,7 @@ func (w *fileWalk) value(key string, place unstable.Range, field reflect.Type, v
 		}
 	case reflect.TypeFor[size]():
 		fits = value.Kind == unstable.String || value.Kind == unstable.Integer && value.Data[0] != '-'
-	case reflect.TypeFor[bool]():
+	case reflect.TypeFor[bool](), reflect.TypeFor[*bool]():
 		fits = value.Kind == unstable.Bool
 	case reflect.TypeFor[int]():
 		fits = value.Kind == unstable.Integer
@@ -175,7 +245,7 @@ func expected(field reflect.Type) string {
 		return s.expects()
 	}
 	switch field.Kind() {
-	case reflect.Bool:
+	case reflect.Bool, reflect.Pointer: // a setting that may be neither
 		return "true or false"
 	case reflect.Int:
 		return "a whole number"

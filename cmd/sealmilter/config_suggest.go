@@ -25,17 +25,25 @@ func suggest(key string, fields map[string]reflect.Type) string {
 	case table == "":
 		return ", expected one of the tables " + strings.Join(siblings, ", ")
 	case len(siblings) > 0:
-		return ", expected one of " + strings.Join(siblings, ", ") + " under [" + table + "]"
+		return ", expected one of " + strings.Join(siblings, ", ") + " under " + brackets(table, fields)
 	}
 	return ""
 }
 
 func describeKey(key string, fields map[string]reflect.Type) string {
-	if fields[key].Kind() == reflect.Struct {
-		return "[" + key + "]"
+	if fields[key].Kind() == reflect.Struct || isTableList(fields[key]) {
+		return brackets(key, fields)
 	}
 	table, leaf := splitKey(key)
-	return leaf + " under [" + table + "]"
+	return leaf + " under " + brackets(table, fields)
+}
+
+// brackets writes a table's name as its header is written.
+func brackets(table string, fields map[string]reflect.Type) string {
+	if isTableList(fields[table]) {
+		return "[[" + table + "]]"
+	}
+	return "[" + table + "]"
 }
 
 // nearest returns the known key that is spelt most like key, or the one that

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"sealmilter/policy"
 )
 
 // load runs loadConfig as a command does, with the environment and arguments
@@ -52,7 +54,7 @@ func TestConfigErrors(t *testing.T) {
 		{"key in the wrong table", store + "listen = \"unix:/s\"\n", `FILE:3:1: there is no key store.listen, did you mean listen under [milter]?`},
 		{"key in no table", "  listen = \"unix:/s\"\n", `FILE:1:3: there is no key listen, did you mean listen under [milter]?`},
 		{"unknown table", store + "[milters]\n", `FILE:3:2: there is no table [milters], did you mean [milter]?`},
-		{"unknown table far from any", "[wibble]\n", `FILE:1:2: there is no table [wibble], expected one of the tables log, milter, spool, storage, store`},
+		{"unknown table far from any", "[wibble]\n", `FILE:1:2: there is no table [wibble], expected one of the tables log, milter, policy, recipients, spool, storage, store`},
 		{"half of a table's name", "[encryption]\nenable = true\n", `FILE:1:2: there is no table [encryption], did you mean [storage.encryption]?`},
 		{"table for a key", "[milter.listen]\n", `FILE:1:2: milter.listen is written as a table, expected an address such as "inet:127.0.0.1:8890", or a list of them`},
 		{"list of tables", "[[store]]\n", `FILE:1:3: store is written as a list of tables, expected one table [store]`},
@@ -60,8 +62,8 @@ func TestConfigErrors(t *testing.T) {
 		{"inline table", "store = {url = \"sqlite:/k.db\", tiemout = \"5s\"}\n", `FILE:1:32: there is no key store.tiemout, did you mean timeout under [store]?`},
 		{"text for a number", store + "[milter]\nmax_connections = \"500\"\n", `FILE:4:1: milter.max_connections is the text "500", expected a whole number`},
 		{"fraction for a number", store + "milter.max_connections = 1.5\n", `FILE:3:1: there is no key store.milter.max_connections, did you mean max_connections under [milter]?`},
-		{"number for a duration", store + "timeout = 5\n", `FILE:3:1: store.timeout is the number 5, expected a length of time in quotes such as "60s" or "5m"`},
-		{"no duration", store + "timeout = \"5 seconds\"\n", `FILE:3:11: store.timeout: "5 seconds" is no length of time, expected a length of time in quotes such as "60s" or "5m"`},
+		{"number for a duration", store + "timeout = 5\n", `FILE:3:1: store.timeout is the number 5, expected a length of time in quotes such as "60s", "5m" or "7d"`},
+		{"no duration", store + "timeout = \"5 seconds\"\n", `FILE:3:11: store.timeout: "5 seconds" is no length of time, expected a length of time in quotes such as "60s", "5m" or "7d"`},
 		{"number for a mode", "milter.mode = 660\n", `FILE:1:1: milter.mode is the number 660, expected an octal mode in quotes such as "0660"`},
 		{"no mode", "milter.mode = \"rw\"\n", `FILE:1:15: milter.mode: "rw" is no file mode, expected an octal mode in quotes such as "0660"`},
 		{"mode too large", "milter.mode = \"4660\"\n", `FILE:1:15: milter.mode: "4660" is no file mode, expected an octal mode in quotes such as "0660"`},
@@ -121,6 +123,20 @@ func TestConfigValues(t *testing.T) {
 		timeout = "1500ms"
 		[storage]
 		encryption = {enable = false}
+		[recipients]
+		delimiter = "+-"
+		domain = "example.org"
+		[policy]
+		no_key = "reject"
+		revoked_grace = "12h"
+		[[policy.rules]]
+		recipient = "@Bücher.example"
+		outcome = "seal"
+		[[policy.rules]]
+		larger_than = "1MiB"
+		sealed = false
+		key = ["none", "expired"]
+		outcome = "defer"
 		[spool]
 		directory = "/spool"
 		memory = "512KiB"
@@ -135,11 +151,19 @@ func TestConfigValues(t *testing.T) {
 	want := Config{
 		Milter: MilterConfig{Listen: listenList{"inet6:[::1]:8890", "unix:/run/s"}, Mode: 0o600, Group: "postfix",
 			ShutdownTimeout: duration(90 * time.Second), MaxConnections: 7},
-		Store: StoreConfig{URL: "host=db dbname=mail", Timeout: duration(1500 * time.Millisecond)},
+		Store:      StoreConfig{URL: "host=db dbname=mail", Timeout: duration(1500 * time.Millisecond)},
+		Recipients: RecipientsConfig{Delimiter: "+-", Domain: "example.org"},
+		Policy: PolicyConfig{NoKey: "reject", Expired: "seal", Revoked: "defer", RevokedGrace: duration(12 * time.Hour), Unusable: "defer", Partial: "defer",
+			GlobalKeys: textList{}, Rules: []RuleConfig{{Recipient: textList{"@Bücher.example"}, Outcome: "seal"},
+				{LargerThan: 1 << 20, Sealed: new(bool), Key: textList{"none", "expired"}, Outcome: "defer"}}},
 		Spool: SpoolConfig{Directory: "/spool", Memory: 512 << 10},
 		Log:   LogConfig{Level: logLevel(slog.LevelDebug), Format: "json", Addresses: true},
 	}
 	cfg.File, cfg.origins = "", nil
+	if len(cfg.policy.Rules) != 2 || cfg.policy.Settings.Outcomes[policy.NoKey] != policy.Reject || cfg.policy.Enable {
+		t.Errorf("the policy is %+v", cfg.policy)
+	}
+	cfg.policy = policy.Policy{}
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", cfg, want)
 	}
@@ -224,6 +248,7 @@ func TestParseListen(t *testing.T) {
 func TestLoggedConfig(t *testing.T) {
 	cfg := defaultConfig()
 	cfg.Store.URL = "postgres://u:secret@h/d"
+	cfg.Policy.Rules = []RuleConfig{{Name: "spam", Header: textList{"X-Spam-Flag: YES"}, LargerThan: 1 << 20, Outcome: "defer"}}
 	for _, format := range logFormats {
 		cfg.Log.Format = format
 		var out bytes.Buffer
@@ -241,6 +266,9 @@ func TestLoggedConfig(t *testing.T) {
 	}
 	const want = `{"milter":{"listen":["inet:127.0.0.1:8890"],"mode":"0660","group":"","shutdown_timeout":"1m0s","max_connections":500,"size_limit":"0"},` +
 		`"store":{"url":"postgres://u:***@h/d","timeout":"5s"},"storage":{"encryption":{"enable":true,"append":false}},` +
+		`"recipients":{"delimiter":"+","case_sensitive":false,"domain":""},` +
+		`"policy":{"no_key":"pass","expired":"seal","revoked":"defer","revoked_grace":"7d","unusable":"defer","partial":"defer","always":false,"hidden":false,"global_keys":[],"escrow":false,` +
+		`"rules":["{name = \"spam\", header = [\"X-Spam-Flag: YES\"], larger_than = \"1MiB\", outcome = \"defer\"}"]},` +
 		`"spool":{"directory":"","memory":"1MiB"},"log":{"level":"info","format":"json","addresses":false}}`
 	if string(line.Config) != want {
 		t.Errorf("got  %s\nwant %s", line.Config, want)

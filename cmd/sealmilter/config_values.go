@@ -17,15 +17,31 @@ import (
 // setting is what the error about a wrong type asks a setting's type.
 type setting interface{ expects() string }
 
-// duration is a length of time, written "60s".
+// duration is a length of time, written "60s", or "7d" for whole days.
 type duration time.Duration
 
-func (duration) expects() string { return `a length of time in quotes such as "60s" or "5m"` }
+const (
+	day     = duration(24 * time.Hour)
+	maxDays = 36500 // a hundred years, far from overflowing
+)
 
-func (d duration) String() string { return time.Duration(d).String() }
+func (duration) expects() string { return `a length of time in quotes such as "60s", "5m" or "7d"` }
+
+func (d duration) String() string {
+	if d != 0 && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
+	return time.Duration(d).String()
+}
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *duration) UnmarshalText(text []byte) error {
+	if number, inDays := strings.CutSuffix(string(text), "d"); inDays {
+		if days, err := strconv.ParseUint(number, 10, 32); err == nil && days <= maxDays {
+			*d = duration(days) * day
+			return nil
+		}
+	}
 	parsed, err := time.ParseDuration(string(text))
 	if err != nil {
 		return fmt.Errorf("%q is no length of time, expected %s", text, d.expects())
@@ -125,6 +141,18 @@ func (listenList) expects() string {
 // one.
 func (l *listenList) UnmarshalText(text []byte) error {
 	*l = listenList{string(text)}
+	return nil
+}
+
+// textList is one text or several.
+type textList []string
+
+func (textList) expects() string { return `a text in quotes, or a list of them` }
+
+// UnmarshalText implements encoding.TextUnmarshaler: a string is a list of
+// one.
+func (l *textList) UnmarshalText(text []byte) error {
+	*l = textList{string(text)}
 	return nil
 }
 

@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"os/exec"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,15 +36,30 @@ func read(t *testing.T, name string) string {
 func settings() []string {
 	var found []string
 	for key, field := range configFields(reflect.TypeFor[Config](), "") {
-		if field.Kind() != reflect.Struct {
+		if field.Kind() != reflect.Struct && !isTableList(field) {
 			found = append(found, key)
 		}
 	}
 	return found
 }
 
-// commentedOut matches a setting that the sample leaves at its default.
-var commentedOut = regexp.MustCompile(`(?m)^#([a-z_]+ = )`)
+// commentedOut matches a setting that the sample leaves at its default, and
+// the header of an example of a rule.
+var commentedOut = regexp.MustCompile(`(?m)^#(\[\[|[a-z_]+ = )`)
+
+// exampleRule matches a rule that the sample shows, all of it behind a #.
+var exampleRule = regexp.MustCompile(`(?m)^#\[\[policy\.rules\]\]\n(#[a-z_]+ = .*\n)+`)
+
+// parseSample reads a text with the sample's settings.
+func parseSample(t *testing.T, name, text string) Config {
+	t.Helper()
+	cfg := defaultConfig()
+	cfg.origins = make(map[string]string)
+	if err := cfg.parse("sample", []byte(text)); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return cfg
+}
 
 // The sample has every setting there is and no other, each at its default,
 // behind a # or not.
@@ -49,13 +67,9 @@ func TestSampleConfig(t *testing.T) {
 	sample := read(t, sampleConfig)
 	for name, text := range map[string]string{
 		"as it is":     sample,
-		"all taken in": commentedOut.ReplaceAllString(sample, "$1"),
+		"all taken in": commentedOut.ReplaceAllString(exampleRule.ReplaceAllString(sample, ""), "$1"),
 	} {
-		cfg := defaultConfig()
-		cfg.origins = make(map[string]string)
-		if err := cfg.parse("sample", []byte(text)); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
+		cfg := parseSample(t, name, text)
 		origins := cfg.origins
 		cfg.origins = nil
 		if want := defaultConfig(); !reflect.DeepEqual(cfg, want) {
@@ -65,9 +79,30 @@ func TestSampleConfig(t *testing.T) {
 			continue
 		}
 		for _, key := range settings() {
-			if origins[key] == "" {
+			if origins[key] == "" && !strings.HasPrefix(key, keyRules+".") {
 				t.Errorf("the sample has no %s", key)
 			}
+		}
+	}
+}
+
+// The sample's rules are rules: they make sense together, and show every
+// condition that there is.
+func TestSampleRules(t *testing.T) {
+	text := commentedOut.ReplaceAllString(read(t, sampleConfig), "$1")
+	cfg := parseSample(t, "with its rules", text)
+	if len(cfg.Policy.Rules) < 4 {
+		t.Errorf("the sample has %d rules", len(cfg.Policy.Rules))
+	}
+	if err := cfg.makePolicy(time.Now()); err != nil {
+		t.Error(err)
+	}
+	for _, key := range settings() {
+		_, leaf, isRule := strings.Cut(key, keyRules+".")
+		if isRule && !slices.ContainsFunc(slices.Collect(maps.Keys(cfg.origins)), func(origin string) bool {
+			return strings.HasPrefix(origin, keyRules+"[") && strings.HasSuffix(origin, "]."+leaf)
+		}) {
+			t.Errorf("no rule of the sample has %s", leaf)
 		}
 	}
 }
@@ -103,7 +138,7 @@ func TestManualIsComplete(t *testing.T) {
 	config := read(t, manConfig)
 	for _, key := range settings() {
 		table, leaf := splitKey(key)
-		_, section, found := strings.Cut(config, "\n# ["+table+"]\n")
+		_, section, found := strings.Cut(config, "\n# "+brackets(table, configFields(reflect.TypeFor[Config](), ""))+"\n")
 		section, _, _ = strings.Cut(section, "\n# ")
 		if !found || !strings.Contains(section, "\n*"+leaf+"* = ") {
 			t.Errorf("%s has no *%s* under # [%s]", manConfig, leaf, table)

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sealmilter/keys"
+	"sealmilter/policy"
 )
 
 func keyCommand() *cobra.Command {
@@ -30,11 +31,16 @@ func keyCommand() *cobra.Command {
 
 // withStore runs a command with the store that the configuration names. An
 // error for which the store's missing tables are the reason says so.
-func withStore(cmd *cobra.Command, run func(ctx context.Context, st store) error) error {
+func withStore(cmd *cobra.Command, run func(ctx context.Context, cfg Config, st store) error) error {
 	cfg, err := loadConfig(cmd)
 	if err != nil {
 		return err
 	}
+	return withStoreOf(cmd, cfg, func(ctx context.Context, st store) error { return run(ctx, cfg, st) })
+}
+
+// withStoreOf does so where the configuration has been read.
+func withStoreOf(cmd *cobra.Command, cfg Config, run func(ctx context.Context, st store) error) error {
 	ctx := cmd.Context()
 	st, err := openStore(ctx, cfg)
 	if err != nil {
@@ -43,7 +49,7 @@ func withStore(cmd *cobra.Command, run func(ctx context.Context, st store) error
 	defer st.Close()
 	err = run(ctx, st)
 	var coded *exitError
-	if err == nil || errors.As(err, &coded) {
+	if err == nil || errors.As(err, &coded) || errors.Is(err, keys.ErrNoSuchAccount) {
 		return err
 	}
 	name, _ := parseStoreURL(cfg.Store.URL) // loadConfig has read it
@@ -72,6 +78,7 @@ type keyRecord struct {
 	AccountMethod string     `json:"account_method,omitempty"`
 	AccountCipher string     `json:"account_cipher,omitempty"`
 	Armor         string     `json:"armor,omitempty"`
+	Escrow        []string   `json:"escrow,omitempty"` // the site's keys that can read the same mail
 }
 
 // newRecord describes a parsed key.
@@ -179,6 +186,25 @@ func newRecordWriter(cmd *cobra.Command, text func(io.Writer) recordWriter) reco
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false) // user ids are full of angle brackets
 	return jsonRecords{encoder}
+}
+
+// escrowRecords puts down in every record who else can read.
+type escrowRecords struct {
+	recordWriter
+	fingerprints []string
+}
+
+// withEscrow is the writer for records of what is there.
+func withEscrow(out recordWriter, p policy.Policy) recordWriter {
+	if !p.Escrow || !p.Enable {
+		return out
+	}
+	return escrowRecords{out, globalFingerprints(p)}
+}
+
+func (e escrowRecords) write(r keyRecord) error {
+	r.Escrow = e.fingerprints
+	return e.recordWriter.write(r)
 }
 
 type jsonRecords struct{ encoder *json.Encoder }

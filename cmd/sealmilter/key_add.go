@@ -20,6 +20,7 @@ func keyAddCommand() *cobra.Command {
 		Short: "Enrol keys for an address",
 		Long: `add reads OpenPGP public keys from files, armored or binary, any number of
 them in each, and enrols them for the address. The file - is standard input.
+Keys for @DOMAIN are for whoever has no key of their own in that domain.
 
 Every key is read and checked before the first is stored: when one is not good,
 none is stored. A key that the address has already is replaced.`,
@@ -29,7 +30,7 @@ none is stored. A key that the address has already is replaced.`,
 }
 
 func runKeyAdd(cmd *cobra.Command, args []string) error {
-	address, err := parseAddress(args[0])
+	address, err := parseEntry(args[0])
 	if err != nil {
 		return err
 	}
@@ -50,7 +51,7 @@ func runKeyAdd(cmd *cobra.Command, args []string) error {
 		complain(cmd.ErrOrStderr(), "warning: ", warning)
 	}
 	out := newRecordWriter(cmd, newSentences)
-	return withStore(cmd, func(ctx context.Context, st store) error {
+	return withStore(cmd, func(ctx context.Context, _ Config, st store) error {
 		return errors.Join(enrol(ctx, st, address, handed, now, out), out.close())
 	})
 }

@@ -27,14 +27,17 @@ func runKeyList(cmd *cobra.Command, args []string) error {
 	address := ""
 	if len(args) > 0 {
 		var err error
-		if address, err = parseAddress(args[0]); err != nil {
+		if address, err = parseEntry(args[0]); err != nil {
 			return err
 		}
 	}
 	now := time.Now()
 	out := newRecordWriter(cmd, newTable)
-	return withStore(cmd, func(ctx context.Context, st store) error {
-		count, err := list(st.Keys(ctx, address), now, out)
+	return withStore(cmd, func(ctx context.Context, cfg Config, st store) error {
+		count, err := list(st.Keys(ctx, address), now, withEscrow(out, cfg.policy))
+		if line := escrowLine(cfg.policy); line != "" {
+			fmt.Fprintln(cmd.ErrOrStderr(), line) // the table has a line for each key and nothing else
+		}
 		if err == nil && count == 0 {
 			fmt.Fprintln(cmd.ErrOrStderr(), "no key is enrolled")
 		}
@@ -69,12 +72,12 @@ func runKeyShow(cmd *cobra.Command, args []string) error {
 	}
 	now := time.Now()
 	out := newRecordWriter(cmd, text)
-	return withStore(cmd, func(ctx context.Context, st store) error {
+	return withStore(cmd, func(ctx context.Context, cfg Config, st store) error {
 		rows, err := namedRows(ctx, st, address, names)
 		if err != nil {
 			return err
 		}
-		return errors.Join(show(rows, names, armor, now, out), out.close())
+		return errors.Join(show(rows, names, armor, now, withEscrow(out, cfg.policy)), out.close())
 	})
 }
 
@@ -152,6 +155,9 @@ func (d *detailRecords) write(r keyRecord) error {
 	}
 	line("Added", date(r.Added))
 	line("Cipher", r.AccountCipher)
+	if r.Escrow != nil {
+		line("ESCROW", "sealed too to "+strings.Join(r.Escrow, ", ")+": whoever holds the secret key can read the mail")
+	}
 	line("Row", fmt.Sprint(r.Row))
 	_, err := io.WriteString(d.w, text.String())
 	return err

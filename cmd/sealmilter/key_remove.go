@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sealmilter/keys"
+	"sealmilter/policy"
 )
 
 func keyRemoveCommand() *cobra.Command {
@@ -44,17 +45,31 @@ func runKeyRemove(cmd *cobra.Command, args []string) error {
 	}
 	now := time.Now()
 	out := newRecordWriter(cmd, newSentences)
-	return withStore(cmd, func(ctx context.Context, st store) error {
+	return withStore(cmd, func(ctx context.Context, cfg Config, st store) error {
 		rows, err := namedRows(ctx, st, address, names)
 		if err != nil {
 			return err
 		}
 		stay, err := remove(ctx, st, rows, names, now, out)
 		if err == nil && stay == 0 {
-			complain(cmd.ErrOrStderr(), "warning: ", fmt.Errorf("%s has no key left: its mail is delivered as it is, not sealed", address))
+			complain(cmd.ErrOrStderr(), "warning: ", fmt.Errorf("%s has no key left: %s", address, withoutKey(cfg)))
 		}
 		return errors.Join(err, out.close())
 	})
+}
+
+// withoutKey says what becomes of the mail for an account without a key, where
+// neither a rule nor a choice of its own says otherwise.
+func withoutKey(cfg Config) string {
+	switch cfg.policy.Settings.Outcomes[policy.NoKey] {
+	case policy.Pass:
+		return "its mail is delivered as it is, not sealed"
+	case policy.Global:
+		return "its mail is sealed to the site's own keys, " + holders(cfg.policy) + " can read it"
+	case policy.Reject:
+		return "its mail is refused"
+	}
+	return "its mail is deferred"
 }
 
 // remove removes the named keys, or all where none is named, and returns how
@@ -98,7 +113,7 @@ const minSuffix = 16
 
 // parseKeyNames reads an address and the names of keys behind it.
 func parseKeyNames(args []string) (address string, names []keyName, err error) {
-	if address, err = parseAddress(args[0]); err != nil {
+	if address, err = parseEntry(args[0]); err != nil {
 		return "", nil, err
 	}
 	for _, arg := range args[1:] {

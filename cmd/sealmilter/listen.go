@@ -10,12 +10,21 @@ import (
 	"syscall"
 )
 
+// listener is a socket and what the configuration calls it, by which the site's
+// rules know it. Several that systemd passes may have one name.
+type listener struct {
+	net.Listener
+	name string
+}
+
 // listen opens all the sockets that the configuration names, or none. Those
 // that systemd passed are taken from it.
-func listen(cfg MilterConfig, passed []*passedSocket) (listeners []net.Listener, err error) {
+func listen(cfg MilterConfig, passed []*passedSocket) (listeners []listener, err error) {
 	defer func() {
 		if err != nil {
-			closeAll(listeners)
+			for _, ln := range listeners {
+				ln.Close()
+			}
 		}
 	}()
 	for _, address := range cfg.Listen {
@@ -28,7 +37,9 @@ func listen(cfg MilterConfig, passed []*passedSocket) (listeners []net.Listener,
 			if len(found) == 0 {
 				return listeners, configError("listening on %s: systemd has passed no such socket, is the socket's unit enabled and started?", address)
 			}
-			listeners = append(listeners, found...)
+			for _, ln := range found {
+				listeners = append(listeners, listener{ln, address})
+			}
 			continue
 		}
 		ln := boundTo(passed, network, target)
@@ -37,7 +48,7 @@ func listen(cfg MilterConfig, passed []*passedSocket) (listeners []net.Listener,
 				return listeners, failure("listening on %s: %w", address, err)
 			}
 		}
-		listeners = append(listeners, ln)
+		listeners = append(listeners, listener{ln, address})
 	}
 	return listeners, allServed(passed)
 }

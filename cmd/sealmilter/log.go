@@ -23,6 +23,7 @@ func (c Config) LogValue() slog.Value { return slog.GroupValue(c.Attrs()...) }
 // Attrs lists every setting as it is in force, without passwords.
 func (c Config) Attrs() []slog.Attr {
 	c.Store.URL = redactStoreURL(c.Store.URL)
+	c.Policy.GlobalKeys = c.describeGlobalKeys()
 	return structAttrs(reflect.ValueOf(c))
 }
 
@@ -45,8 +46,15 @@ func structAttrs(v reflect.Value) []slog.Attr {
 
 // logged writes a setting as the configuration file would, in both formats.
 func logged(value any) any {
-	if text, ok := value.(fmt.Stringer); ok {
-		return text.String()
+	switch value := value.(type) {
+	case fmt.Stringer:
+		return value.String()
+	case []RuleConfig:
+		rules := make([]string, len(value))
+		for i, rule := range value {
+			rules[i] = rule.String()
+		}
+		return rules
 	}
 	return value
 }

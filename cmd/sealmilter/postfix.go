@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -149,6 +150,26 @@ func (c *postfixConf) takeOption(name, value string) {
 	if s := c.service(service); s != nil {
 		s.own[parameter] = value
 	}
+}
+
+// splitFilter cuts content_filter's "transport:[127.0.0.1]:10026" into the
+// transport and where it leads, "" where that is no host with a port.
+func splitFilter(value string) (transport, address string) {
+	transport, address, _ = strings.Cut(value, ":")
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		address = ""
+	}
+	return transport, address
+}
+
+// listensAt says whether a service is what answers at "host:port". A service
+// may be named by its port alone.
+func (s *postfixService) listensAt(ctx context.Context, address string) bool {
+	name, isInet := strings.CutSuffix(s.name, "/inet")
+	if !strings.Contains(name, ":") {
+		name = "0.0.0.0:" + name
+	}
+	return isInet && sameHostPort(ctx, address, name)
 }
 
 // seconds reads a length of time as main.cf writes it, "30s" or "5m"; a bare

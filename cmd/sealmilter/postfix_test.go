@@ -114,6 +114,65 @@ func TestEndpoint(t *testing.T) {
 	}
 }
 
+func TestSplitFilter(t *testing.T) {
+	tests := []struct{ filter, transport, address string }{
+		{"", "", ""},
+		{"scan", "scan", ""},
+		{"scan:", "scan", ""},
+		{"scan:filter.example", "scan", ""},
+		{"sealing:[127.0.0.1]:10026", "sealing", "[127.0.0.1]:10026"},
+		{"sealing:localhost:10026", "sealing", "localhost:10026"},
+		{"sealing:[::1]:10026", "sealing", "[::1]:10026"},
+		{"lmtp:unix:/run/filter", "lmtp", "unix:/run/filter"},
+	}
+	for _, test := range tests {
+		if transport, address := splitFilter(test.filter); transport != test.transport || address != test.address {
+			t.Errorf("%q: %q and %q", test.filter, transport, address)
+		}
+	}
+}
+
+func TestListensAt(t *testing.T) {
+	tests := []struct {
+		service, address string
+		want             bool
+	}{
+		{"127.0.0.1:10026/inet", "[127.0.0.1]:10026", true},
+		{"localhost:10026/inet", "[127.0.0.1]:10026", true},
+		{"127.0.0.1:10026/inet", "127.0.0.1:10025", false},
+		{"10026/inet", "[127.0.0.1]:10026", true},
+		{"smtp/inet", "[127.0.0.1]:25", true},
+		{"10026/inet", "[192.0.2.1]:10026", false},
+		{"[::1]:10026/inet", "[::1]:10026", true},
+		{"127.0.0.1:10026/inet", "unix:/run/filter", false},
+		{"10026/unix", "[127.0.0.1]:10026", false},
+	}
+	for _, test := range tests {
+		if got := (&postfixService{name: test.service}).listensAt(t.Context(), test.address); got != test.want {
+			t.Errorf("%s at %s: %v", test.service, test.address, got)
+		}
+	}
+}
+
+func TestDelimiter(t *testing.T) {
+	tests := []struct{ theirs, ours, says string }{
+		{"+", "+", ""},
+		{"", "", ""},
+		{"+-", "-+", ""},
+		{"+-", "+", "mail to ann-list@ goes to ann's mailbox and is not sealed"},
+		{"", "+", "mail to ann+list@ is sealed to ann's key, and to Postfix that is another mailbox"},
+		{"-", "+", "mail to ann-list@ goes to ann's mailbox and is not sealed"},
+	}
+	for _, test := range tests {
+		var out strings.Builder
+		p := &postfixCheck{report: &report{out: &out}, conf: &postfixConf{main: map[string]string{"recipient_delimiter": test.theirs}}}
+		p.delimiter(test.ours)
+		if got := out.String(); (got == "") != (test.says == "") || !strings.Contains(got, test.says) {
+			t.Errorf("%q and %q: %q, want %q", test.theirs, test.ours, got, test.says)
+		}
+	}
+}
+
 // TestObstacle: a folder or a socket that lets nobody in, as another user sees
 // it.
 func TestObstacle(t *testing.T) {

@@ -55,6 +55,9 @@ func (d *daemon) adopt(ctx context.Context) error {
 		return configError("%s is gone", d.cfg.File)
 	}
 	changed := changedSettings(reflect.ValueOf(d.cfg), reflect.ValueOf(cfg), "")
+	if !slices.Contains(changed, keyGlobalKeys) && !slices.Equal(globalFingerprints(d.cfg.policy), globalFingerprints(cfg.policy)) {
+		changed = append(changed, keyGlobalKeys) // the same files, and other keys in them
+	}
 	cfg.Milter.Listen, cfg.Milter.Mode = d.cfg.Milter.Listen, d.cfg.Milter.Mode
 	cfg.Milter.Group, cfg.Milter.MaxConnections = d.cfg.Milter.Group, d.cfg.Milter.MaxConnections
 	held, err := d.reopen(ctx, &cfg)
@@ -80,7 +83,7 @@ func (d *daemon) logReload(changed []string) {
 		d.log.Warn("these settings change at a restart only, the old ones stay in force", "settings", fixed)
 	}
 	d.log.Info("reloaded", "changed", slices.DeleteFunc(changed, isFixed), "config", d.cfg)
-	d.warnDisabled()
+	d.announcePolicy()
 }
 
 // reopen opens the store that a new configuration names, and always anew: behind

@@ -33,7 +33,7 @@ const scripts = "testdata/script"
 
 // TestScripts runs every script with a store in a SQLite file.
 func TestScripts(t *testing.T) {
-	runScripts(t, "*.txtar", func(work string) string { return "sqlite:" + filepath.Join(work, "keys.db") })
+	runScripts(t, []string{"*.txtar"}, func(work string) string { return "sqlite:" + filepath.Join(work, "keys.db") })
 }
 
 // TestScriptsPostgres runs the scripts that are about the store's content once
@@ -41,17 +41,21 @@ func TestScripts(t *testing.T) {
 func TestScriptsPostgres(t *testing.T) {
 	server := bed.StartPostgres(t)
 	var number atomic.Int32
-	runScripts(t, "key_*.txtar", func(string) string {
+	runScripts(t, []string{"key_*.txtar", "alias.txtar", "account.txtar"}, func(string) string {
 		name := fmt.Sprintf("keys%d", number.Add(1))
 		server.CreateDatabase(t, name)
 		return server.URL("postgres", name)
 	})
 }
 
-func runScripts(t *testing.T, pattern string, storeURL func(work string) string) {
-	files, err := filepath.Glob(filepath.Join(scripts, pattern))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("there is no script %s (%v)", pattern, err)
+func runScripts(t *testing.T, patterns []string, storeURL func(work string) string) {
+	var files []string
+	for _, pattern := range patterns {
+		found, err := filepath.Glob(filepath.Join(scripts, pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("there is no script %s (%v)", pattern, err)
+		}
+		files = append(files, found...)
 	}
 	testscript.Run(t, testscript.Params{
 		Files: files,

@@ -27,7 +27,8 @@ Of several addresses each can open it, and each can see who the others are.
 Where an address has no key, or its owner has switched sealing off, nothing is
 written and the exit code is 1; with --pass the message is written as it came,
 as the daemon would let it pass. A message to several of whom only some have a
-key is not sealed at all. Where the daemon would defer, and where anything else
+key is not sealed at all. The site's rules are asked as for a message from a
+sender and a client that they do not know. Where the daemon would defer, and where anything else
 goes wrong, the exit code is 75: a mail agent should try again later.`,
 		Args: positional(cobra.NoArgs),
 		RunE: runSeal,
@@ -60,14 +61,16 @@ func runSeal(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return failure("reading the message: %w", err)
 	}
-	accounts, err := sealTo(cmd.Context(), cfg, to, pass)
+	q := ordinaryMail(cfg)
+	q.show(header, body, cfg.Policy.Hidden)
+	readers, err := sealTo(cmd.Context(), cfg, q, to, pass)
 	if err != nil {
 		return err
 	}
 	var sealed bytes.Buffer // nothing is written before all has gone well
-	if len(accounts) == 0 {
+	if len(readers) == 0 {
 		sealed.Write(message)
-	} else if err := sealMessage(&sealed, header, body, lineEnd(message), accounts, cfg, time.Now()); err != nil {
+	} else if err := sealMessage(&sealed, header, body, lineEnd(message), readers, cfg, time.Now()); err != nil {
 		return tryAgain("sealing: %w", err)
 	}
 	if _, err := sealed.WriteTo(cmd.OutOrStdout()); err != nil {
@@ -126,50 +129,41 @@ func canonical(body []byte) []byte {
 }
 
 // sealTo looks the addresses up and decides as the daemon does. It returns no
-// account where the message is to be written as it came.
-func sealTo(ctx context.Context, cfg Config, to []string, pass bool) ([]*keys.Account, error) {
+// reader where the message is to be written as it came.
+func sealTo(ctx context.Context, cfg Config, q question, to []string, pass bool) ([]*keys.Account, error) {
 	st, err := openStore(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer st.Close()
-	found, err := keys.Lookup(ctx, st, to)
-	if err != nil {
-		return nil, tryAgain("%w", err)
-	}
-	rules := policy.Policy{Enable: cfg.Storage.Encryption.Enable}
-	var accounts []*keys.Account
+	var readers []*keys.Account
 	var passed []string
 	for _, address := range to {
-		decision := rules.DecideRecipient(found[address], time.Now())
-		switch decision.Outcome {
-		case policy.Seal:
-			accounts = append(accounts, found[address].Accounts...)
+		v := decide(ctx, st, cfg, q, address, time.Now())
+		switch v.decision.Outcome {
+		case policy.Seal, policy.Global:
+			readers = append(readers, v.readers...)
 		case policy.Pass:
-			passed = append(passed, address+": "+decision.Reason)
+			passed = append(passed, address+": "+v.decision.Reason)
+		case policy.Reject:
+			return nil, failure("refused: %s: %s", address, v.decision.Reason)
 		default:
-			return nil, tryAgain("%s: %s", address, decision.Reason)
+			return nil, tryAgain("%s: %s", address, v.decision.Reason)
 		}
 	}
-	if len(passed) > 0 && (!pass || len(accounts) > 0) {
+	if len(passed) > 0 && (!pass || len(readers) > 0) {
 		return nil, failure("not sealed: %s", strings.Join(passed, "; "))
 	}
-	return accounts, nil
+	return readers, nil
 }
 
 // sealMessage writes the sealed message.
-func sealMessage(w io.Writer, header []envelope.Field, body []byte, eol string, accounts []*keys.Account, cfg Config, now time.Time) error {
-	method, to, err := keys.SealTo(accounts, now)
+func sealMessage(w io.Writer, header []envelope.Field, body []byte, eol string, readers []*keys.Account, cfg Config, now time.Time) error {
+	method, to, err := keys.SealTo(readers, now)
 	if err != nil {
 		return err
 	}
-	cipher := keys.AES128
-	for _, account := range accounts {
-		if account.Cipher == keys.AES256 {
-			cipher = keys.AES256
-		}
-	}
-	sealing, err := envelope.Begin(method, cipher, envelope.Spool{Dir: cfg.Spool.Directory, Memory: int64(cfg.Spool.Memory)})
+	sealing, err := envelope.Begin(method, keys.StrongestCipher(readers), envelope.Spool{Dir: cfg.Spool.Directory, Memory: int64(cfg.Spool.Memory)})
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -16,7 +15,6 @@ import (
 
 	"sealmilter/milter"
 	"sealmilter/milter/envelope"
-	"sealmilter/policy"
 )
 
 func serveCommand() *cobra.Command {
@@ -49,7 +47,7 @@ type daemon struct {
 	cfg       Config // in force
 	log       *slog.Logger
 	store     *heldStore
-	listeners []net.Listener
+	listeners []listener
 	open      atomic.Int64 // connections
 	server    *milter.Server
 }
@@ -81,6 +79,7 @@ func loadServeConfig(cmd *cobra.Command, passed []*passedSocket) (Config, error)
 	cfg, err := loadConfig(cmd)
 	if err == nil && len(passed) > 0 && cfg.origins[keyListen] == "" {
 		cfg.Milter.Listen = listenList{networkSystemd + ":"}
+		err = cfg.checkListeners() // a rule may name the default
 	}
 	return cfg, err
 }
@@ -95,7 +94,7 @@ func (d *daemon) start(ctx context.Context) error {
 	d.cfg = cfg
 	d.setLog(newLogger(cfg, d.logTo))
 	d.log.Info("starting", "version", programVersion(), "config", cfg)
-	d.warnDisabled()
+	d.announcePolicy()
 	opened, err := openStore(ctx, cfg)
 	if err != nil {
 		return err
@@ -123,9 +122,17 @@ func (d *daemon) setLog(log *slog.Logger) {
 	slog.SetDefault(log) // what the libraries log goes the same way
 }
 
-func (d *daemon) warnDisabled() {
+// announcePolicy says what nobody should overlook of the policy in force: that
+// it seals nothing, and who else can read.
+func (d *daemon) announcePolicy() {
 	if !d.cfg.Storage.Encryption.Enable {
 		d.log.Warn("sealing is switched off for everybody: all mail passes as it is")
+	}
+	for _, line := range otherReaders(d.cfg.policy) {
+		d.log.Info(line)
+	}
+	for _, line := range policyWarnings(d.cfg.policy, time.Now()) {
+		d.log.Warn(line)
 	}
 }
 
@@ -133,7 +140,9 @@ func (d *daemon) warnDisabled() {
 func (d *daemon) settings() milter.Config {
 	return milter.Config{
 		Store:        d.store,
-		Policy:       policy.Policy{Enable: d.cfg.Storage.Encryption.Enable},
+		Policy:       d.cfg.policy,
+		Naming:       d.cfg.naming(),
+		Hidden:       d.cfg.Policy.Hidden,
 		Spool:        envelope.Spool{Dir: d.cfg.Spool.Directory, Memory: int64(d.cfg.Spool.Memory)},
 		Log:          d.log,
 		LogAddresses: d.cfg.Log.Addresses,
@@ -161,7 +170,7 @@ func (d *daemon) run(ctx context.Context, hangup <-chan os.Signal) error {
 	failed := make(chan error, len(d.listeners))
 	for _, ln := range d.listeners {
 		d.log.Info("listening", "network", ln.Addr().Network(), "address", ln.Addr().String())
-		go func() { failed <- d.server.Serve(countedListener{ln, &d.open}) }()
+		go func() { failed <- d.server.Serve(countedListener{ln, &d.open}, ln.name) }()
 	}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()

@@ -17,6 +17,8 @@ import (
 type store interface {
 	keys.Store
 	keys.Registry
+	keys.Aliases
+	keys.Accounts
 	// Check says what is not as it should be although the store answers. Its
 	// error says why the store cannot be used.
 	Check(ctx context.Context) (warnings []string, err error)

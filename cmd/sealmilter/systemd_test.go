@@ -265,7 +265,7 @@ func TestWatchdogLook(t *testing.T) {
 	}
 	defer dead.Close()
 	var open atomic.Int64
-	w := watchdog{manager: &manager{}, listeners: []net.Listener{dead}, open: &open, most: 10, mute: map[string]bool{}}
+	w := watchdog{manager: &manager{}, listeners: []listener{{Listener: dead}}, open: &open, most: 10, mute: map[string]bool{}}
 	if err := w.look(50 * time.Millisecond); err == nil {
 		t.Error("an address that does not answer is taken for alive")
 	}

@@ -50,7 +50,7 @@ func (c *countedConn) Close() error {
 // too many connections, which only wait for their turn.
 type watchdog struct {
 	manager   *manager
-	listeners []net.Listener
+	listeners []listener
 	open      *atomic.Int64 // connections
 	most      int64         // max_connections
 
