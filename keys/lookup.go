@@ -195,7 +195,11 @@ func SealTo(accounts []*Account, now time.Time) (Method, []*Key, error) {
 		}
 		for method, of := range use {
 			count[method]++
-			keys[method] = append(keys[method], of...)
+			for _, key := range of { // two accounts may have their domain's
+				if !slices.Contains(keys[method], key) {
+					keys[method] = append(keys[method], key)
+				}
+			}
 		}
 		if choice == "" {
 			choice = account.Method

@@ -70,8 +70,9 @@ type accountRecord struct {
 	Options map[string]json.RawMessage `json:"options,omitempty"`
 	Created *time.Time                 `json:"created,omitempty"`
 	Keys    []keyRecord                `json:"keys"`
-	Escrow  []string                   `json:"escrow,omitempty"` // the site's keys that can read what is sealed to the account
-	Global  []string                   `json:"global,omitempty"` // the site's keys that its mail is sealed to in place of its own
+	KeysOf  string                     `json:"keys_of,omitempty"` // the entry of its domain, where the account has that one's keys
+	Escrow  []string                   `json:"escrow,omitempty"`  // the site's keys that can read what is sealed to the account
+	Global  []string                   `json:"global,omitempty"`  // the site's keys that its mail is sealed to in place of its own
 }
 
 func runAccountShow(cmd *cobra.Command, args []string) error {
@@ -109,8 +110,12 @@ func showAccount(ctx context.Context, cmd *cobra.Command, cfg Config, st store, 
 	if cfg.policy.Enable && cfg.policy.Escrow {
 		record.Escrow = globalFingerprints(cfg.policy)
 	}
-	if decide(ctx, st, cfg, ordinaryMail(cfg), address, now).decision.Outcome == policy.Global {
+	v := decide(ctx, st, cfg, ordinaryMail(cfg), address, now)
+	if v.decision.Outcome == policy.Global {
 		record.Global = globalFingerprints(cfg.policy)
+	}
+	if len(v.found.Accounts) == 1 {
+		record.KeysOf = v.found.Accounts[0].KeysOf
 	}
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
 		encoder := json.NewEncoder(cmd.OutOrStdout())
@@ -144,7 +149,10 @@ func (r accountRecord) text(p policy.Policy) string {
 	for _, key := range r.Keys {
 		line("Key", strings.TrimSpace(key.name()+" "+key.Algorithm)+", "+key.stateText())
 	}
-	if len(r.Keys) == 0 {
+	switch {
+	case r.KeysOf != "":
+		line("Key", "those of "+r.KeysOf+", whose holder can read its mail")
+	case len(r.Keys) == 0:
 		line("Key", "none")
 	}
 	if r.Global != nil {

@@ -34,8 +34,9 @@ type Config struct {
 	origins map[string]string
 
 	// policy is what storage.encryption.enable and [policy] say, with the
-	// global keys read from their files.
-	policy policy.Policy
+	// global keys read from their files, of which the fingerprints are here.
+	policy      policy.Policy
+	globalFiles map[string][]string
 }
 
 // MilterConfig is how the MTA reaches the daemon.

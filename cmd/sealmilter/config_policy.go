@@ -131,6 +131,7 @@ func (c *Config) makePolicy(now time.Time) error {
 // readGlobalKeys reads the site's own keys. One that mail cannot well be sealed
 // to is an error: who finds that out later has mail that nobody can read.
 func (c *Config) readGlobalKeys(now time.Time) error {
+	c.globalFiles = make(map[string][]string)
 	for _, file := range c.Policy.GlobalKeys {
 		if !filepath.IsAbs(file) { // which folder it is below would depend on who reads it
 			return c.invalid(keyGlobalKeys, "%q is no absolute path", file)
@@ -147,6 +148,7 @@ func (c *Config) readGlobalKeys(now time.Time) error {
 			if state := global.State(now); state != keys.Usable {
 				return c.invalid(keyGlobalKeys, "%s: the key %s is %s, mail must not be sealed to it", file, global.Fingerprint, state)
 			}
+			c.globalFiles[file] = append(c.globalFiles[file], global.Fingerprint)
 			same := func(other *keys.Key) bool { return other.Fingerprint == global.Fingerprint }
 			if !slices.ContainsFunc(c.policy.GlobalKeys, same) {
 				c.policy.GlobalKeys = append(c.policy.GlobalKeys, global)

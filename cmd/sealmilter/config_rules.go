@@ -177,10 +177,11 @@ func (c *Config) ruleOutcome(r RuleConfig, number int, rule *policy.Rule) (err e
 	if rule.Outcome, err = policy.ParseOutcome(r.Outcome); err != nil {
 		return c.invalidRule(number, "outcome", "%w", err)
 	}
-	// It becomes a line of the SMTP dialogue.
-	notInReply := func(r rune) bool { return r < ' ' || r > '~' }
+	// It becomes a line of the SMTP dialogue, and Sendmail takes what a filter
+	// replies for a format of printf(3).
+	notInReply := func(r rune) bool { return r < ' ' || r > '~' || r == '%' }
 	if len(r.Text) > maxText || strings.ContainsFunc(r.Text, notInReply) {
-		return c.invalidRule(number, "text", "it cannot stand in a reply, expected one line of ASCII with at most %d characters", maxText)
+		return c.invalidRule(number, "text", "it cannot stand in a reply, expected one line of ASCII without %%, and at most %d characters", maxText)
 	}
 	return nil
 }

@@ -163,7 +163,7 @@ func TestConfigValues(t *testing.T) {
 	if len(cfg.policy.Rules) != 2 || cfg.policy.Settings.Outcomes[policy.NoKey] != policy.Reject || cfg.policy.Enable {
 		t.Errorf("the policy is %+v", cfg.policy)
 	}
-	cfg.policy = policy.Policy{}
+	cfg.policy, cfg.globalFiles = policy.Policy{}, nil
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", cfg, want)
 	}

@@ -99,8 +99,11 @@ func (v *verdict) explain(p policy.Policy, now time.Time) explanation {
 	}
 	for _, key := range v.keys {
 		reader := v.reader(key)
-		e.Keys = append(e.Keys, explainedKey{Account: reader.Address, Fingerprint: key.Fingerprint,
-			Algorithm: key.Algorithm, State: key.State(now).String(), Global: policy.IsSite(reader)})
+		explained := explainedKey{Account: reader.Address, Fingerprint: key.Fingerprint,
+			Algorithm: key.Algorithm, State: key.State(now).String(), Global: policy.IsSite(reader)}
+		if !slices.Contains(e.Keys, explained) { // a group may share its domain's
+			e.Keys = append(e.Keys, explained)
+		}
 	}
 	if v.seals() && p.Escrow {
 		e.Escrow = globalFingerprints(p)

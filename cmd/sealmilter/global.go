@@ -21,12 +21,12 @@ func globalFingerprints(p policy.Policy) (fingerprints []string) {
 	return fingerprints
 }
 
-// describeGlobalKeys is global_keys for the log: the files, and what was read
-// from them behind the last.
+// describeGlobalKeys is global_keys for the log: each file and what was read
+// from it.
 func (c Config) describeGlobalKeys() textList {
 	described := slices.Clone(c.Policy.GlobalKeys)
-	if last := len(described) - 1; last >= 0 && len(c.policy.GlobalKeys) > 0 {
-		described[last] += " (" + strings.Join(globalFingerprints(c.policy), ", ") + ")"
+	for i, file := range described {
+		described[i] += " (" + strings.Join(c.globalFiles[file], ", ") + ")"
 	}
 	return described
 }

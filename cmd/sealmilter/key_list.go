@@ -39,7 +39,11 @@ func runKeyList(cmd *cobra.Command, args []string) error {
 			fmt.Fprintln(cmd.ErrOrStderr(), line) // the table has a line for each key and nothing else
 		}
 		if err == nil && count == 0 {
-			fmt.Fprintln(cmd.ErrOrStderr(), "no key is enrolled")
+			said := "no key is enrolled"
+			if address != "" && readBySite(cfg) {
+				said += ": " + withoutKey(cfg)
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), said)
 		}
 		return errors.Join(err, out.close())
 	})
@@ -73,7 +77,7 @@ func runKeyShow(cmd *cobra.Command, args []string) error {
 	now := time.Now()
 	out := newRecordWriter(cmd, text)
 	return withStore(cmd, func(ctx context.Context, cfg Config, st store) error {
-		rows, err := namedRows(ctx, st, address, names)
+		rows, err := namedRows(ctx, cfg, st, address, names)
 		if err != nil {
 			return err
 		}

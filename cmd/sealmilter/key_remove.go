@@ -46,7 +46,7 @@ func runKeyRemove(cmd *cobra.Command, args []string) error {
 	now := time.Now()
 	out := newRecordWriter(cmd, newSentences)
 	return withStore(cmd, func(ctx context.Context, cfg Config, st store) error {
-		rows, err := namedRows(ctx, st, address, names)
+		rows, err := namedRows(ctx, cfg, st, address, names)
 		if err != nil {
 			return err
 		}
@@ -56,6 +56,12 @@ func runKeyRemove(cmd *cobra.Command, args []string) error {
 		}
 		return errors.Join(err, out.close())
 	})
+}
+
+// readBySite says whether the site's own keys read the mail for an account
+// without a key.
+func readBySite(cfg Config) bool {
+	return cfg.policy.Enable && cfg.policy.Settings.Outcomes[policy.NoKey] == policy.Global
 }
 
 // withoutKey says what becomes of the mail for an account without a key, where
@@ -158,10 +164,13 @@ func isNamed(names []keyName, record keyRecord) bool {
 
 // namedRows reads the account's rows and makes sure that every key that was
 // named is there.
-func namedRows(ctx context.Context, registry keys.Registry, address string, names []keyName) ([]enrolledRow, error) {
+func namedRows(ctx context.Context, cfg Config, registry keys.Registry, address string, names []keyName) ([]enrolledRow, error) {
 	rows, err := accountRows(ctx, registry, address)
 	if err != nil {
 		return nil, err
+	}
+	if len(rows) == 0 && readBySite(cfg) {
+		return nil, failure("%s has no key: %s", address, withoutKey(cfg))
 	}
 	if len(rows) == 0 {
 		return nil, failure("%s has no key", address)

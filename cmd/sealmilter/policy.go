@@ -178,7 +178,7 @@ func (q *question) readMessage(cmd *cobra.Command, cfg Config) error {
 func (q question) String() string {
 	from, client, authenticated := "from "+q.facts.Sender, "the client "+q.facts.Client.String(), "not authenticated"
 	if q.facts.Sender == "" {
-		from = "a bounce"
+		from = "without a sender (a bounce)"
 	}
 	if !q.facts.Client.IsValid() {
 		client = "sendmail(1)"
@@ -186,6 +186,5 @@ func (q question) String() string {
 	if q.facts.Authenticated {
 		authenticated = "authenticated"
 	}
-	text := fmt.Sprintf("A message %s, by %s, %s, over %s, of %d bytes:", from, client, authenticated, q.facts.Listener, q.facts.Size)
-	return printable(strings.Replace(text, "message a bounce", "message without a sender (a bounce)", 1))
+	return printable(fmt.Sprintf("A message %s, by %s, %s, over %s, of %d bytes:", from, client, authenticated, q.facts.Listener, q.facts.Size))
 }

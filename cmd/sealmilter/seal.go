@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -142,7 +143,7 @@ func sealTo(ctx context.Context, cfg Config, q question, to []string, pass bool)
 		v := decide(ctx, st, cfg, q, address, time.Now())
 		switch v.decision.Outcome {
 		case policy.Seal, policy.Global:
-			readers = append(readers, v.readers...)
+			readers = addReaders(readers, v.readers)
 		case policy.Pass:
 			passed = append(passed, address+": "+v.decision.Reason)
 		case policy.Reject:
@@ -155,6 +156,17 @@ func sealTo(ctx context.Context, cfg Config, q question, to []string, pass bool)
 		return nil, failure("not sealed: %s", strings.Join(passed, "; "))
 	}
 	return readers, nil
+}
+
+// addReaders adds those who are not among the readers yet: with escrow the site
+// is a reader of every recipient's mail.
+func addReaders(readers, more []*keys.Account) []*keys.Account {
+	for _, reader := range more {
+		if !slices.ContainsFunc(readers, func(other *keys.Account) bool { return other.Address == reader.Address }) {
+			readers = append(readers, reader)
+		}
+	}
+	return readers
 }
 
 // sealMessage writes the sealed message.
