@@ -74,10 +74,12 @@ UNITS = $(DESTDIR)$(PREFIX)/lib/systemd
 
 install:
 	@test -x bin/sealmilter || { echo "there is no bin/sealmilter: run make first"; exit 1; }
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DOC)/postgres
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DOC)/postgres $(DOC)/postfix $(DOC)/sendmail
 	install -m 0755 bin/sealmilter $(DESTDIR)$(PREFIX)/sbin/sealmilter
 	install -m 0644 README.md CHANGELOG.md SECURITY.md LICENSE contrib/sealmilter.toml $(DOC)
 	install -m 0644 contrib/postgres/* $(DOC)/postgres
+	install -m 0644 contrib/postfix/* $(DOC)/postfix
+	install -m 0644 contrib/sendmail/* $(DOC)/sendmail
 	install -d $(UNITS)/system $(DESTDIR)$(PREFIX)/lib/sysusers.d
 	sed 's|/usr/local/sbin|$(PREFIX)/sbin|' contrib/systemd/sealmilter.service >$(UNITS)/system/sealmilter.service
 	chmod 0644 $(UNITS)/system/sealmilter.service

@@ -26,8 +26,8 @@ type PostfixOptions struct {
 	NonSMTPDMilters []string
 
 	DefaultAction string   // milter_default_action; tempfail if empty
-	Main          []string // further lines of main.cf; a later line wins
-	Master        []string // further lines of master.cf
+	Main          []string // further lines of main.cf; a later one of the same name wins
+	Master        []string // further services of master.cf; a later one of the same name wins
 }
 
 // Postfix is a private Postfix on 127.0.0.1 that takes mail by SMTP and by

@@ -62,7 +62,10 @@ func (p *Postfix) mainCF(opts PostfixOptions, uid, gid uint32) string {
 		"smtpd_milters = " + strings.Join(opts.Milters, ", "),
 		"non_smtpd_milters = " + strings.Join(opts.NonSMTPDMilters, ", "),
 	}
-	return strings.Join(append(lines, opts.Main...), "\n") + "\n"
+	return merge(append(lines, opts.Main...), func(line string) string {
+		name, _, _ := strings.Cut(line, "=")
+		return strings.TrimSpace(name)
+	})
 }
 
 // masterCF is the stock list of services, none in a chroot.
@@ -94,5 +97,37 @@ func (p *Postfix) masterCF(opts PostfixOptions) string {
 		"scache unix - - n - 1 scache",
 		"postlog unix-dgram n - n - 1 postlogd",
 	}
-	return strings.Join(append(lines, opts.Master...), "\n") + "\n"
+	return merge(append(lines, opts.Master...), func(line string) string {
+		fields := strings.Fields(line)
+		return strings.Join(fields[:min(2, len(fields))], " ") // a service is known by its name and its type
+	})
+}
+
+// merge puts texts together in which an entry is a line and those behind it
+// that begin with white space. A later entry takes the place of an earlier one
+// of the same name. Postfix itself takes the last one too, but warns, each of
+// its processes anew; and postlogd(8), which writes the warnings of all and
+// has its own to send to itself, blocks for ever when ten are waiting.
+func merge(texts []string, name func(line string) string) string {
+	var order []string
+	entries := make(map[string]string)
+	last := ""
+	for line := range strings.Lines(strings.Join(texts, "\n") + "\n") {
+		text := strings.TrimSpace(line)
+		switch {
+		case text == "" || text[0] == '#':
+		case line[0] == ' ' || line[0] == '\t':
+			entries[last] += line
+		default:
+			if last = name(line); entries[last] == "" {
+				order = append(order, last)
+			}
+			entries[last] = line
+		}
+	}
+	var merged strings.Builder
+	for _, name := range order {
+		merged.WriteString(entries[name])
+	}
+	return merged.String()
 }

@@ -46,6 +46,8 @@ smtpd_milters = inet:127.0.0.1:12301, inet:127.0.0.1:$PORT
 non_smtpd_milters = inet:127.0.0.1:$PORT
 internal_mail_filter_classes = bounce
 message_size_limit = 10240000
+recipient_delimiter = +
+alias_maps =
 `
 	goodMaster = `smtp inet n - y - - smtpd
 pickup unix n - y 60 1 pickup
@@ -98,6 +100,7 @@ func change(t *testing.T, text, old, new string) string {
 const good = `ok       postfix: Postfix VERSION, configured in $DIR/etc
 ok       postfix: inet:127.0.0.1:$PORT answers
 ok       postfix: smtp/inet: has sealmilter (inet:127.0.0.1:$PORT) as its last milter
+ok       postfix: smtp/inet: filter first: sealmilter sees addresses as the sender wrote them, and aliases are expanded behind it
 ok       postfix: cleanup/unix: has sealmilter (inet:127.0.0.1:$PORT) as its last milter
 ok       postfix: message_size_limit: smtpd takes up to 10240000 bytes, cleanup has room for it sealed
 `
