@@ -59,6 +59,16 @@ func TestReadme(t *testing.T) {
 		t.Errorf("with the daemon stopped the answers are %v", replies)
 	}
 
+	explain := strings.Fields(strings.ReplaceAll(block(t, "sealmilter policy explain"), "ann@example.org", ann))[1:7]
+	explain = append(explain, "--header", "X-Spam-Flag: YES", "--store", db.URL("sealmilter", database))
+	if said := runProgram(t, explain...); !strings.Contains(said, "seal") {
+		t.Errorf("explain says\n%s", said)
+	}
+	db.SQL(t, database, block(t, "INSERT INTO sealmilter.aliases"))
+	if ends := db.SQL(t, database, "SELECT count(*) FROM sealmilter.recipient_keys(ARRAY['team@example.org'])"); strings.TrimSpace(ends) != "2" {
+		t.Errorf("the README's group has %q members", ends)
+	}
+
 	for _, update := range []string{"SET cipher = 'aes128'", "SET enabled = false"} {
 		db.SQL(t, database, strings.ReplaceAll(block(t, "UPDATE sealmilter.accounts "+update), "ann@example.org", ann))
 	}
