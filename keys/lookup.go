@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,8 +13,11 @@ import (
 // Recipient is what a store knows of one address. With no accounts, nobody
 // is enrolled under it.
 type Recipient struct {
-	Address  string // as it was asked
-	Name     string // the name by which the store knows it, as "@example.org"; "" where it does not
+	Address string // as it was asked
+	Name    string // the name by which the store knows it, as "@example.org"; "" where it does not
+	// Names are the mailbox' own, the closest first: the address with its
+	// domain, and without its extension unless the store knows it with that.
+	Names    []string
 	Accounts []*Account
 	// Unresolved says why nobody can tell who is meant: aliases that lead in a
 	// circle. Such a recipient is deferred.
@@ -94,8 +98,9 @@ func readAccounts(rows []Row) (accounts []*Account, err error) {
 			byAddress[row.Account] = account
 			accounts = append(accounts, account)
 		}
-		if account.Enabled != chosen.Enabled || account.Method != chosen.Method || account.Cipher != chosen.Cipher {
-			return nil, errors.New("its rows for one account differ in enabled, method or cipher")
+		if account.Enabled != chosen.Enabled || account.Method != chosen.Method || account.Cipher != chosen.Cipher ||
+			account.Known != chosen.Known || !bytes.Equal(account.Options, chosen.Options) {
+			return nil, errors.New("its rows for one account differ in enabled, method, cipher or options")
 		}
 		account.read(row.Key)
 	}

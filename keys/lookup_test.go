@@ -118,9 +118,9 @@ func TestLookupFails(t *testing.T) {
 		{"a row for another spelling", &answering{rows: []Row{{Address: "Ann@example.org"}}}, "no row for one of the addresses"},
 		{"unknown cipher", &answering{rows: with(func(r *Row) { r.Cipher = "des" })}, `cipher "des" is neither aes256 nor aes128`},
 		{"unknown method", &answering{rows: with(func(r *Row) { r.Method = "rot13" })}, `method "rot13" is neither openpgp nor smime`},
-		{"two ciphers", &answering{rows: with(func(r *Row) { r.Cipher = AES128 })}, "differ in enabled, method or cipher"},
-		{"two methods", &answering{rows: with(func(r *Row) { r.Method = SMIME })}, "differ in enabled, method or cipher"},
-		{"on and off", &answering{rows: with(func(r *Row) { r.Enabled = false })}, "differ in enabled, method or cipher"},
+		{"two ciphers", &answering{rows: with(func(r *Row) { r.Cipher = AES128 })}, "differ in enabled, method, cipher or options"},
+		{"two methods", &answering{rows: with(func(r *Row) { r.Method = SMIME })}, "differ in enabled, method, cipher or options"},
+		{"on and off", &answering{rows: with(func(r *Row) { r.Enabled = false })}, "differ in enabled, method, cipher or options"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			found, err := Lookup(context.Background(), test.store, Naming{}, []string{"ann@example.org"})

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
+	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -46,6 +47,21 @@ func (n Naming) candidates(canonical string) (all [][]string) {
 	return append(all, n.spellings("", domain))
 }
 
+// names are the candidates that are the mailbox' own names, up to the one that
+// the store knows it by.
+func (n Naming) names(canonical, known string) (names []string) {
+	for _, spellings := range n.candidates(canonical) {
+		if strings.HasPrefix(spellings[0], "@") {
+			break
+		}
+		names = append(names, spellings[0])
+		if slices.Contains(spellings, known) {
+			break
+		}
+	}
+	return names
+}
+
 // withoutExtension cuts an extension off as Postfix does: at the first
 // delimiter, unless nothing would be left, and not from the names that it has
 // for itself or for the owners of lists.
@@ -68,13 +84,14 @@ func (n Naming) withoutExtension(local string) string {
 // spellings are the ways in which one name may be entered in a store, whose
 // own folding stops at ASCII: the domain as U-label and as A-label (RFC 5890,
 // section 2.3.2.1), a local part of SMTPUTF8 as it came, normalised (RFC 6532,
-// section 3.1) and in lower case.
+// section 3.1), in lower case and folded.
 func (n Naming) spellings(local, domain string) (all []string) {
 	locals := []string{local}
 	if !isASCII(local) {
 		locals = append(locals, norm.NFC.String(local))
 		if !n.CaseSensitive {
-			locals = append(locals, norm.NFC.String(strings.ToLower(norm.NFC.String(local))))
+			normal := norm.NFC.String(local)
+			locals = append(locals, norm.NFC.String(strings.ToLower(normal)), Folded(normal))
 		}
 	}
 	domains := []string{domain}
@@ -93,6 +110,21 @@ func (n Naming) spellings(local, domain string) (all []string) {
 		}
 	}
 	return all
+}
+
+// Folded is a local part without regard to case, in the way that Postfix folds
+// it where it takes SMTPUTF8: full case folding, so that boss may be written with
+// a long s and strasse with a sharp one.
+func Folded(local string) string { return norm.NFC.String(cases.Fold().String(norm.NFC.String(local))) }
+
+// Entered is Canonical for an address as a store has it, in which quotes,
+// comments and backslashes would be part of the name.
+func Entered(address string) string {
+	local, domain := splitAddress(address)
+	if domain == "" {
+		return local
+	}
+	return local + "@" + CanonicalDomain(domain)
 }
 
 // isOneName says whether an account entered under its address is the one that

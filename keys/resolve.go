@@ -65,18 +65,15 @@ func (d *directory) entry(name string) (accounts []*Account, ok bool) {
 func (d *directory) recipient(canonical string) *Recipient {
 	w := walk{directory: d, under: make(map[string]bool), meantBy: make(map[string][]*Account)}
 	name, accounts, err := w.meant(canonical)
-	if len(accounts) == 0 && err == nil && w.circle {
+	if w.circle { // who is in it cannot be told, and may have a key
 		err = errCircle
 	}
-	if len(accounts) > 0 {
-		err = nil // who else is in the circle can be reached
-	}
 	slices.SortStableFunc(accounts, func(a, b *Account) int { return strings.Compare(a.Address, b.Address) })
-	return &Recipient{Name: name, Accounts: accounts, Unresolved: err}
+	return &Recipient{Name: name, Names: w.naming.names(canonical, name), Accounts: accounts, Unresolved: err}
 }
 
 // errCircle: there is no end where mail could arrive.
-var errCircle = errors.New("the aliases of the address lead in a circle, and to nobody")
+var errCircle = errors.New("the aliases of the address lead in a circle")
 
 // walk follows one address through the aliases.
 type walk struct {
@@ -106,7 +103,6 @@ func (w *walk) meant(canonical string) (name string, accounts []*Account, err er
 
 // firstOf asks for all candidates at once and takes the first.
 func (w *walk) firstOf(canonical string, candidates [][]string) (string, []*Account) {
-	local, _ := splitAddress(canonical)
 	names := slices.Concat(candidates...)
 	for _, name := range names {
 		w.entry(name)
@@ -116,7 +112,7 @@ func (w *walk) firstOf(canonical string, candidates [][]string) (string, []*Acco
 		if !ok {
 			break
 		}
-		accounts := w.ends(name, local, entry)
+		accounts := w.ends(name, canonical, entry)
 		if len(accounts) > 0 {
 			return name, accounts
 		}
@@ -128,9 +124,9 @@ func (w *walk) firstOf(canonical string, candidates [][]string) (string, []*Acco
 }
 
 // ends are the accounts that a name leads to in the end.
-func (w *walk) ends(name, local string, entry []*Account) (ends []*Account) {
+func (w *walk) ends(name, canonical string, entry []*Account) (ends []*Account) {
 	for _, account := range entry {
-		for _, end := range w.end(name, local, account) {
+		for _, end := range w.end(name, canonical, account) {
 			if !slices.ContainsFunc(ends, func(other *Account) bool { return other.Address == end.Address && other.KeysOf == end.KeysOf }) {
 				ends = append(ends, end)
 			}
@@ -140,7 +136,8 @@ func (w *walk) ends(name, local string, entry []*Account) (ends []*Account) {
 }
 
 // end follows one way out of a name.
-func (w *walk) end(name, local string, account *Account) []*Account {
+func (w *walk) end(name, canonical string, account *Account) []*Account {
+	local, _ := splitAddress(canonical)
 	own := strings.EqualFold(account.Address, name)
 	switch {
 	case isCircle(account):
@@ -149,10 +146,11 @@ func (w *walk) end(name, local string, account *Account) []*Account {
 	case own && !w.naming.isOneName(account.Address, name):
 		return nil
 	case strings.HasPrefix(account.Address, "@") && !own && local != "": // the same local part there
-		_, accounts, _ := w.meant(Canonical(local + account.Address))
+		_, accounts, _ := w.meant(Entered(local + account.Address))
 		return accounts
+	case strings.HasPrefix(name, "@") && Entered(account.Address) == canonical: // a catch-all's own target
 	case !account.Known && !own:
-		if _, accounts, err := w.meant(Canonical(account.Address)); len(accounts) > 0 || err != nil {
+		if _, accounts, err := w.meant(Entered(account.Address)); len(accounts) > 0 || err != nil {
 			return accounts
 		}
 	}
@@ -162,7 +160,7 @@ func (w *walk) end(name, local string, account *Account) []*Account {
 // withDomainKeys gives an account that has no key of its own those of its
 // domain, if that has any.
 func (w *walk) withDomainKeys(account *Account) *Account {
-	_, domain := splitAddress(Canonical(account.Address))
+	_, domain := splitAddress(Entered(account.Address))
 	if account.Enrolled() || !account.Enabled || domain == "" || strings.HasPrefix(account.Address, "@") {
 		return account
 	}

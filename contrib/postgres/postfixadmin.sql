@@ -1,9 +1,10 @@
 -- sealmilter on the tables of PostfixAdmin (3.x, PostgreSQL): the keys stand
--- beside the mailboxes, and no table of sealmilter's own is needed. Load it as
--- a superuser into PostfixAdmin's database, instead of sealmilter migrate, and
--- roles.sql after it; both may be loaded again at any time:
+-- beside the mailboxes, and of sealmilter's own tables only the one for copies
+-- in flight is needed. Load it as a superuser into PostfixAdmin's database,
+-- instead of sealmilter migrate, and copies.sql and roles.sql after it; all may
+-- be loaded again at any time:
 --
---   psql -d postfix -f postfixadmin.sql -f roles.sql
+--   psql -d postfix -f postfixadmin.sql -f copies.sql -f roles.sql
 --
 -- A key is then added by one INSERT, and sealing begins with the next message:
 --

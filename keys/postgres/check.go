@@ -61,8 +61,12 @@ func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("inspecting sealmilter.recipient_keys: %w: %w", keys.ErrStore, err)
 	}
+	warnings = append(warnings, found...)
 	if has, err := look(ctx, conn); err == nil && has.old {
-		found = append(found, "the tables are those of an older sealmilter, without aliases and domains: run sealmilter migrate")
+		return append(warnings, "the tables are those of an older sealmilter: run sealmilter migrate, and load "+rolesFile+" again"), nil
+	}
+	if found, err = checkCopies(ctx, conn.Conn()); err != nil {
+		return nil, fmt.Errorf("looking for sealmilter.copies_begin: %w: %w", keys.ErrStore, err)
 	}
 	return append(warnings, found...), nil
 }

@@ -59,7 +59,7 @@ func postfixadmin(t *testing.T, server *bed.Postgres) string {
 	database := newDatabase(t, server)
 	server.SQL(t, database, tables)
 	for range 2 { // a second time changes nothing
-		server.SQL(t, database, contrib(t, "postfixadmin.sql")+contrib(t, "roles.sql"))
+		server.SQL(t, database, contrib(t, "postfixadmin.sql")+contrib(t, "copies.sql")+contrib(t, "roles.sql"))
 	}
 	return database
 }
@@ -149,7 +149,7 @@ func testReadme(t *testing.T, server *bed.Postgres) {
 
 	site := newDatabase(t, server)
 	server.SQL(t, site, `CREATE TABLE people (mail text, pgp_key text); CREATE ROLE people_reader; GRANT SELECT ON people TO people_reader;
-		INSERT INTO people VALUES ('Ann@example.org', 'ANN'), ('bob@example.org', NULL);`+blocks[3]+contrib(t, "roles.sql"))
+		INSERT INTO people VALUES ('Ann@example.org', 'ANN'), ('bob@example.org', NULL);`+blocks[3]+contrib(t, "copies.sql")+contrib(t, "roles.sql"))
 	s = daemon(t, server, site)
 	expect(t, ask(t, s, "ann@example.org", "bob@example.org", "x@example.org"),
 		"ann@example.org|Ann@example.org|true|ANN", "bob@example.org|bob@example.org|true|", "x@example.org||false|")

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -19,6 +20,17 @@ import (
 
 //go:embed migrations/*.sql
 var migrations embed.FS
+
+// copiesUp is version 3. It is no file of goose's because sites whose tables
+// are their own load the same text, with psql, which would go on to the way
+// back: contrib/postgres/copies.sql is a link to it.
+//
+//go:embed copies.sql
+var copiesUp string
+
+const copiesDown = `DROP FUNCTION sealmilter.copies_begin(text, bytea[], interval), sealmilter.copies_sent(text, bytea),
+	sealmilter.copies_end(text, bytea[], boolean);
+DROP TABLE sealmilter.copies;`
 
 const (
 	// ownerRole owns the schema where a superuser migrates. recipient_keys
@@ -70,7 +82,7 @@ func Migrate(ctx context.Context, dsn string) (from, to int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("making the schema sealmilter: %w", mayNotMigrate(err, has.owner))
 	}
-	from, to, err = apply(ctx, config, owner, migrations)
+	from, to, err = apply(ctx, config, owner, migrations, goose.NewGoMigration(3, runs(copiesUp), runs(copiesDown)))
 	return from, to, mayNotMigrate(err, owner)
 }
 
@@ -137,9 +149,18 @@ const makeOwner = `DO $$ BEGIN
 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END $$`
 
+// runs is a migration that runs a text as it is, without a transaction but the
+// text's own.
+func runs(text string) *goose.GoFunc {
+	return &goose.GoFunc{RunDB: func(ctx context.Context, db *sql.DB) error {
+		_, err := db.ExecContext(ctx, text)
+		return err
+	}}
+}
+
 // apply runs the migrations as the owner, so that what they make is the
 // owner's without another word.
-func apply(ctx context.Context, config *pgx.ConnConfig, owner string, migrations fs.FS) (from, to int64, err error) {
+func apply(ctx context.Context, config *pgx.ConnConfig, owner string, migrations fs.FS, more ...*goose.Migration) (from, to int64, err error) {
 	become := func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, `SET ROLE `+pgx.Identifier{owner}.Sanitize())
 		return err
@@ -151,7 +172,7 @@ func apply(ctx context.Context, config *pgx.ConnConfig, owner string, migrations
 		return 0, 0, err
 	}
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, folder,
-		goose.WithTableName("sealmilter.schema_version"), goose.WithDisableGlobalRegistry(true))
+		goose.WithTableName("sealmilter.schema_version"), goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(more...))
 	if err != nil {
 		return 0, 0, fmt.Errorf("reading the migrations: %w", err)
 	}

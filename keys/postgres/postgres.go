@@ -1,9 +1,10 @@
 // Package postgres keeps the recipients' keys in PostgreSQL.
 //
-// The daemon asks it exactly one thing, the function
-// sealmilter.recipient_keys(text[]), and needs no other right. The tables
-// behind the function are the administrator's: they are written by plain SQL
-// or by the Registry, and a site with tables of its own replaces the function.
+// The daemon asks it for keys by one function, sealmilter.recipient_keys(text[]).
+// The tables behind the function are the administrator's: they are written by
+// plain SQL or by the Registry, and a site with tables of its own replaces the
+// function. Copies in flight it notes by three functions more (Copies), and
+// it needs no right but to call these four.
 package postgres
 
 import (
@@ -35,8 +36,9 @@ type Options struct {
 
 // Store is a key store in PostgreSQL. It is safe for concurrent use.
 type Store struct {
-	pool    *pgxpool.Pool
-	timeout time.Duration
+	pool     *pgxpool.Pool
+	writable *pgxpool.Pool // for Copies; the same one, unless several hosts are named
+	timeout  time.Duration
 }
 
 // Open makes a Store of a connection string, a URL or keywords and values as
@@ -55,6 +57,10 @@ func Open(ctx context.Context, dsn string, opts Options) (*Store, error) {
 	}
 	bound(config, s.timeout)
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, fmt.Errorf("opening the connection pool: %w", err)
+	}
+	if s.writable, err = writablePool(ctx, config, s.pool); err != nil {
+		s.pool.Close()
 		return nil, fmt.Errorf("opening the connection pool: %w", err)
 	}
 	return s, nil
@@ -84,7 +90,10 @@ func nameApplication(config *pgx.ConnConfig) {
 }
 
 // Close gives back the connections.
-func (s *Store) Close() { s.pool.Close() }
+func (s *Store) Close() {
+	s.pool.Close()
+	s.writable.Close()
+}
 
 // RecipientKeys implements keys.Store. It asks a second time, once, where the
 // first time failed for a reason that lies in the pool and not in the server:

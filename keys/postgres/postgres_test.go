@@ -54,6 +54,13 @@ func TestPostgres(t *testing.T) {
 		{"Readme", testReadme},
 		{"Postfixadmin", testPostfixadmin},
 		{"PostfixadminExplain", testPostfixadminExplain},
+		{"Copies", testCopies},
+		{"CopiesRole", testCopiesRole},
+		{"CopiesUpgrade", testCopiesUpgrade},
+		{"CopiesBySuperuser", testCopiesBySuperuser},
+		{"CopiesReadOnly", testCopiesReadOnly},
+		{"CopiesDurable", testCopiesDurable},
+		{"CopiesPlan", testCopiesPlan},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, server) })
 	}

@@ -216,8 +216,9 @@ func words(err error) string {
 }
 
 const (
-	rolesFile = "contrib/postgres/roles.sql (installed: share/doc/sealmilter/postgres/roles.sql)"
-	readme    = `contrib/postgres/README.md, "With tables of your own"`
+	rolesFile  = "contrib/postgres/roles.sql (installed: share/doc/sealmilter/postgres/roles.sql)"
+	copiesFile = "copies.sql from the same folder"
+	readme     = `contrib/postgres/README.md, "With tables of your own"`
 )
 
 // belongings are what a database has of sealmilter.
@@ -242,8 +243,8 @@ func look(ctx context.Context, db querier) (has belongings, err error) {
 		coalesce((SELECT pg_catalog.pg_get_userbyid(n.nspowner) FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'sealmilter'), ''),
 		2 = (SELECT count(*) FROM pg_catalog.pg_class AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace
 			WHERE n.nspname = 'sealmilter' AND t.relkind = 'r' AND t.relname IN ('accounts', 'keys')),
-		NOT EXISTS (SELECT FROM pg_catalog.pg_class AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace
-			WHERE n.nspname = 'sealmilter' AND t.relkind = 'r' AND t.relname = 'aliases'),
+		2 > (SELECT count(*) FROM pg_catalog.pg_class AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace
+			WHERE n.nspname = 'sealmilter' AND t.relkind = 'r' AND t.relname IN ('aliases', 'copies')),
 		coalesce((SELECT pg_catalog.string_agg('sealmilter.recipient_keys(' || pg_catalog.oidvectortypes(p.proargtypes) || ')', ', ')
 			FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
 			WHERE n.nspname = 'sealmilter' AND p.proname = 'recipient_keys'), ''),

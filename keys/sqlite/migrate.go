@@ -39,7 +39,7 @@ func Migrate(ctx context.Context, path string) (from, to int64, err error) {
 		return 0, 0, fmt.Errorf("migrating %s: %w", path, err)
 	}
 	defer unlock()
-	made, err := makeFile(path)
+	made, err := makeFile(path, fileMode)
 	if err != nil {
 		return 0, 0, fmt.Errorf("migrating: %w", err)
 	}
@@ -86,8 +86,8 @@ func lockFolder(ctx context.Context, path string) (unlock func(), err error) {
 
 // makeFile makes an empty file where there is none. SQLite would make it with
 // a mode of its own choice.
-func makeFile(path string) (made bool, err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
+func makeFile(path string, mode fs.FileMode) (made bool, err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
 	}

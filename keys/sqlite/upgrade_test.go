@@ -39,7 +39,7 @@ func goDown(t *testing.T, s store, version int) {
 func TestUpgrade(t *testing.T) {
 	ctx := context.Background()
 	path := filepath.Join(folder(t), "keys.db")
-	if _, err := makeFile(path); err != nil {
+	if _, err := makeFile(path, fileMode); err != nil {
 		t.Fatal(err)
 	}
 	first := fstest.MapFS{versions[0]: {Data: []byte(script(t, 1))}}

@@ -1,0 +1,1 @@
+../../keys/postgres/copies.sql
