@@ -74,6 +74,22 @@ func TestOtherNames(t *testing.T) {
 	w.rcpt("ann@example.org", "ann", 'c')
 	w.send('N')
 	w.want('c')
+	// Sendmail's local mailer makes a bare name of every spelling: where it is
+	// not told in which domain that is, nobody can say that there is no key.
+	w = f.raw(t, client.AllProtocol)
+	for _, address := range []string{"ann", "ann@localhost", "ann@[127.0.0.1]", "ann%example.org@mx.example.org", "info@example.org"} {
+		w.begin()
+		w.rcpt(address, "ann", codeReply)
+		w.send('A')
+	}
+	f.change(func(c *Config) { c.Naming.Domain = "example.org" })
+	for _, address := range []string{"ann", "ann@localhost", "ann@[127.0.0.1]", "ann%example.org@mx.example.org", "info@example.org"} {
+		w.begin()
+		w.rcpt(address, "ann", 'c')
+		w.send('N')
+		w.want('c')
+		w.send('A')
+	}
 }
 
 func TestNoRecipient(t *testing.T) {
@@ -86,12 +102,12 @@ func TestNoRecipient(t *testing.T) {
 }
 
 // group is a store in which an address leads to several accounts.
-type group struct {
+type memberStore struct {
 	keys.Store
 	members []keys.Row
 }
 
-func (g group) RecipientKeys(_ context.Context, addresses []string) (rows []keys.Row, _ error) {
+func (g memberStore) RecipientKeys(_ context.Context, addresses []string) (rows []keys.Row, _ error) {
 	for _, address := range addresses {
 		for _, row := range g.members {
 			row.Address = address
@@ -111,7 +127,7 @@ func TestGroup(t *testing.T) {
 	b := keys.Row{Account: "bea@example.org", Known: true, Enabled: true, Key: beaKey, Cipher: keys.AES256}
 	none := keys.Row{Account: "bob@example.org", Known: true, Enabled: true}
 
-	f.useStore(group{members: []keys.Row{a, b}})
+	f.useStore(memberStore{members: []keys.Row{a, b}})
 	result := f.send(t, textMessage("hello"), "all@example.org")
 	for _, member := range []*openpgp.Entity{ann, bea} {
 		opens(t, result, member, textMessage("hello"))
@@ -120,7 +136,7 @@ func TestGroup(t *testing.T) {
 		t.Errorf("the weaker cipher was taken:\n%s", f.log)
 	}
 	for _, members := range [][]keys.Row{{a, none}, {none, a}} {
-		f.useStore(group{members: members})
+		f.useStore(memberStore{members: members})
 		result := f.send(t, textMessage("hello"), "all@example.org")
 		f.deferred(t, result.Recipients[0], "of which some cannot be sealed to")
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"sealmilter/keys"
-	"sealmilter/milter/envelope"
 	"sealmilter/policy"
 )
 
@@ -15,21 +14,51 @@ import (
 // anything of a message but its sizes; addresses stand there only where the
 // site switched that on.
 
-// logSealed: the MTA is given the sealed message. If the connection breaks
-// before it has all of it, that is logged behind this, and the MTA defers.
-func (s *session) logSealed(w *way, sealed *envelope.Copy) {
+// logDelivered: the MTA is given what stays in the transaction. If the connection
+// breaks before it has all of it, that is logged behind this, and the MTA
+// defers.
+func (s *session) logDelivered(p plan) {
+	if p.stays.sealed != nil {
+		s.logSealed("sealed", p.stays)
+		return
+	}
+	s.config().Log.Info("passed", append(s.aboutGroup(p.stays), "reason", p.stays.way.Reason)...)
+}
+
+// logReinjected: a copy was accepted by the MTA's other service.
+func (s *session) logReinjected(g group) { s.logSealed("reinjected", g) }
+
+func (s *session) logSealed(event string, g group) {
 	m := s.message
-	attrs := append(s.about(), "reason", w.Reason)
-	if p := m.settings.Policy; w.Outcome == policy.Global || p.Escrow {
+	attrs := append(s.aboutGroup(g), "reason", g.way.Reason)
+	if p := m.settings.Policy; g.way.Outcome == policy.Global || p.Escrow {
 		attrs = append(attrs, "site_can_read", fingerprints(p.GlobalKeys))
 	}
-	s.config().Log.Info("sealed", append(attrs,
-		"method", w.method,
-		"cipher", w.cipher,
-		"keys", fingerprints(w.to),
+	s.config().Log.Info(event, append(attrs,
+		"method", g.way.method,
+		"cipher", g.way.cipher,
+		"keys", fingerprints(g.to),
 		"body_bytes", m.size,
-		"sealed_bytes", m.sealedSize(sealed),
+		"sealed_bytes", m.sealedSize(g.sealed),
 		"seconds", time.Since(m.begun).Round(time.Millisecond).Seconds())...)
+}
+
+// logSentBefore: an earlier attempt, which the sender was not told to be
+// successful, has had the copy accepted.
+func (s *session) logSentBefore(g group) {
+	s.config().Log.Info("not re-injected again, an earlier attempt was accepted", s.aboutGroup(g)...)
+}
+
+// logMayDouble: nobody can know whether the copy was accepted, or we could not
+// note that it was. The sender tries again, and then it may come twice.
+func (s *session) logMayDouble(g group, cause error) {
+	s.config().Log.Warn("a copy may come twice", append(s.aboutGroup(g), "reason", cause)...)
+}
+
+// logClaim: the memory of copies in flight could not be brought up to date. The
+// claim ends by itself.
+func (s *session) logClaim(cause error) {
+	s.config().Log.Warn("copies in flight are not forgotten", append(s.aboutClient(), "reason", cause)...)
 }
 
 // logPassed: no recipient is due for sealing.
@@ -101,14 +130,18 @@ func (s *session) config() Config {
 // about names the message: its queue id, or NOQUEUE as Postfix calls it, the
 // SMTP client, and the recipients.
 func (s *session) about() []any {
-	attrs := s.aboutClient()
 	if s.message == nil {
-		return attrs
+		return s.aboutClient()
 	}
-	attrs = append(attrs, "recipients", len(s.message.recipients))
-	if s.config().LogAddresses && len(s.message.recipients) > 0 {
+	return s.aboutGroup(group{recipients: s.message.recipients})
+}
+
+// aboutGroup names some of the recipients.
+func (s *session) aboutGroup(g group) []any {
+	attrs := append(s.aboutClient(), "recipients", len(g.recipients))
+	if s.config().LogAddresses && len(g.recipients) > 0 {
 		var to []string
-		for _, r := range s.message.recipients {
+		for _, r := range g.recipients {
 			to = append(to, r.address)
 		}
 		attrs = append(attrs, "to", to)

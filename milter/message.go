@@ -3,6 +3,7 @@ package milter
 import (
 	"errors"
 	"fmt"
+	"hash"
 	"slices"
 	"strings"
 	"time"
@@ -25,14 +26,17 @@ const (
 type message struct {
 	settings   *settings
 	begun      time.Time
-	local      bool // Postfix's own submission, where no recipient can be refused
+	local      bool         // Postfix's own submission, where no recipient can be refused
+	from       []string     // the argument of MAIL, and its ESMTP arguments
+	deletes    bool         // whether the MTA is known to delete a recipient when it is told to
+	facts      policy.Facts // of the envelope, for every recipient
 	recipients []*recipient
 
-	facts policy.Facts // of the envelope, for every recipient
-
 	header     []envelope.Field
-	headerSize int   // what it costs to hold it
-	size       int64 // of header and body with CRLF, in bytes
+	headerSize int             // what it costs to hold it
+	size       int64           // of header and body with CRLF, in bytes
+	disclosed  map[string]bool // the addresses in To and Cc, nil until somebody asks
+	digest     hash.Hash       // of header and body, nil where nobody will ask for it
 
 	detector *detect.Detector
 	sealings map[content]*envelope.Sealing
@@ -46,6 +50,13 @@ type content struct {
 	method keys.Method
 	cipher keys.Cipher
 }
+
+// macroDeletes is set to "yes" by an administrator who knows that deleting a
+// recipient works. Postfix gives no sign of failure: with
+// enable_original_recipient = no it compares with what it has made of the
+// address, and a filter before us may have changed it. So main.cf defines the
+// macro as $enable_original_recipient.
+const macroDeletes = "sealmilter_deletes"
 
 // fail notes that the message cannot be handled. The first reason counts; nil is
 // none.
@@ -92,9 +103,16 @@ func (m *message) weigh(now time.Time) error {
 func (m *message) beginSealing() error {
 	m.detector = detect.New(m.header)
 	m.sealings = make(map[content]*envelope.Sealing)
+	if by := m.settings.Reinjection; by != nil && len(m.recipients) > 1 {
+		m.digest = newDigest(by.Secret)
+		for _, f := range m.header {
+			fmt.Fprintf(m.digest, "%s:%s\r\n", f.Name, f.Value)
+		}
+		m.digest.Write([]byte("\r\n"))
+	}
 	for _, r := range m.recipients {
 		for _, w := range r.ways {
-			as := content{w.method, w.cipher}
+			as := w.content()
 			if !w.seals() || m.sealings[as] != nil {
 				continue
 			}
@@ -119,6 +137,9 @@ func (m *message) addBody(chunk []byte) {
 		return
 	}
 	m.detector.Write(chunk) // what it cannot read is not sealed
+	if m.digest != nil {
+		m.digest.Write(chunk)
+	}
 	for _, sealing := range m.sealings {
 		if _, err := sealing.Write(chunk); err != nil {
 			m.fail(fmt.Errorf("sealing the body: %w", err))
@@ -139,21 +160,33 @@ func (m *message) decide(now time.Time) error {
 	return nil
 }
 
-// finishSealing ends the encryption and makes the copy that stays in this
-// transaction.
-func (m *message) finishSealing(w *way, now time.Time) (*envelope.Copy, error) {
-	sealing := m.sealings[content{w.method, w.cipher}]
-	if sealing == nil {
-		return nil, errors.New("internal error: the message was not sealed in the way that was decided")
+// seal ends the encryption and makes the copy of every group that is to have a
+// sealed one.
+func (m *message) seal(p *plan, now time.Time) error {
+	for _, sealing := range m.sealings {
+		if err := sealing.Close(); err != nil {
+			return fmt.Errorf("sealing the body: %w", err)
+		}
 	}
-	if err := sealing.Close(); err != nil {
-		return nil, fmt.Errorf("sealing the body: %w", err)
+	groups := []*group{&p.stays}
+	for i := range p.leave {
+		groups = append(groups, &p.leave[i])
 	}
-	c, err := sealing.Copy(w.to, now)
-	if err != nil {
-		return nil, fmt.Errorf("sealing to the recipients: %w", err)
+	for _, g := range groups {
+		if !g.way.seals() {
+			continue
+		}
+		sealing := m.sealings[g.way.content()]
+		if sealing == nil {
+			return errors.New("internal error: the message was not sealed in the way that was decided")
+		}
+		c, err := sealing.Copy(g.to, now)
+		if err != nil {
+			return fmt.Errorf("sealing to the recipients: %w", err)
+		}
+		g.sealed = c
 	}
-	return c, nil
+	return nil
 }
 
 // sealedSize is what the sealed message takes in the MTA's queue: header and
@@ -183,9 +216,16 @@ func (m *message) passes() bool {
 	return !slices.ContainsFunc(m.recipients, func(r *recipient) bool { return !r.passes() })
 }
 
-// settled is what was decided, nil where it is still open. It is the same for
-// all recipients, as long as admits lets nobody in for whom it may differ.
-func (m *message) settled() *way { return m.recipients[0].settled() }
+// refused is the decision for which nobody gets the message, nil where there is
+// none: admits lets nobody share a transaction who may meet with another.
+func (m *message) refused() *way {
+	for _, r := range m.recipients {
+		if w := r.settled(); w != nil && !w.seals() && w.Outcome != policy.Pass {
+			return w
+		}
+	}
+	return nil
+}
 
 // end gives back what the message holds.
 func (m *message) end() {

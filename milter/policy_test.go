@@ -1,8 +1,11 @@
 package milter
 
 import (
+	"context"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -128,9 +131,7 @@ func TestGlobalKeys(t *testing.T) {
 	}
 	result := f.send(t, textMessage("hello"), "bob@example.org")
 	opens(t, result, site, textMessage("hello"))
-	if again := client.ParseMessage(result.Queued.Bytes()); true {
-		untouched(t, f.send(t, again, "bob@example.org"))
-	}
+	untouched(t, f.send(t, client.ParseMessage(result.Queued.Bytes()), "bob@example.org"))
 	result = f.send(t, textMessage("hello"), "ann@example.org")
 	opens(t, result, ann, textMessage("hello"))
 	if reads(result, site) {
@@ -155,6 +156,71 @@ func TestRevoked(t *testing.T) {
 		}
 		if result := f.send(t, textMessage("hello"), "ann@example.org"); result.Recipients[0].String() != want {
 			t.Errorf("revoked for %v: the answer is %q, want %q", age, result.Recipients[0], want)
+		}
+	}
+}
+
+// TestSameTwice: what was decided for a recipient holds when it is named again,
+// and costs no further look at the store.
+func TestSameTwice(t *testing.T) {
+	f := newFilter(t, nil)
+	ann := f.enrol(t, "ann@example.org")
+	counted := &counting{Store: f.store}
+	f.useStore(counted)
+	opens(t, f.send(t, textMessage("hello"), slices.Repeat([]string{"ann@example.org"}, 50)...), ann, textMessage("hello"))
+	if counted.asked.Load() != 1 {
+		t.Errorf("the store was asked %d times", counted.asked.Load())
+	}
+}
+
+// counting counts the questions to a store.
+type counting struct {
+	keys.Store
+	asked atomic.Int32
+}
+
+func (c *counting) RecipientKeys(ctx context.Context, addresses []string) ([]keys.Row, error) {
+	c.asked.Add(1)
+	return c.Store.RecipientKeys(ctx, addresses)
+}
+
+// TestRouted: a domain that the sender wrote into the address, and that the MTA
+// took for routing, is none that a rule for recipients knows.
+func TestRouted(t *testing.T) {
+	f := withRules(t, policy.Rule{Name: "archive", Recipient: []string{"@archive.example"}, Outcome: policy.Pass})
+	f.enrol(t, "ann@example.org")
+	for _, address := range []string{"ann%example.org@archive.example", `"ann@example.org"@archive.example`, "example.org!ann@archive.example"} {
+		w := f.raw(t, client.AllProtocol)
+		w.begin()
+		w.rcpt(address, "ann@example.org", 'c')
+		w.send('N')
+		w.want('c') // and not 'a': its body is wanted
+		w.send('A')
+	}
+}
+
+// TestClientAddresses: Sendmail writes IPv6 addresses with a tag, and an unknown
+// client is not sendmail(1).
+func TestClientAddresses(t *testing.T) {
+	f := withRules(t,
+		policy.Rule{Name: "local", Local: true, Outcome: policy.Reject},
+		policy.Rule{Name: "net", Client: []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}, Outcome: policy.Reject, Text: "552 5.2.0 net"})
+	for connect, want := range map[string]string{
+		"mx\x006\x00\x19IPv6:2001:db8::1\x00": "552 5.2.0 net", "mx\x006\x00\x192001:db8::1\x00": "552 5.2.0 net",
+		"mx\x004\x00\x19192.0.2.1\x00": "", "mx\x00U": "", "mx\x00U\x00": "",
+	} {
+		w := f.raw(t, client.AllProtocol)
+		if err := w.wire.SendBytes(append([]byte{0, 0, 0, byte(1 + len(connect)), 'C'}, connect...)); err != nil {
+			t.Fatal(err)
+		}
+		w.begin()
+		if want == "" {
+			w.rcpt("bob@example.org", "bob@example.org", 'c')
+		} else {
+			w.send('R', "<bob@example.org>")
+			if frame := w.receive(); string(frame.Data) != want+"\x00" {
+				t.Errorf("%q: the answer is %q", connect, frame.Data)
+			}
 		}
 	}
 }

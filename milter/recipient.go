@@ -14,8 +14,9 @@ import (
 
 // recipient is one recipient and what may become of its copy.
 type recipient struct {
-	address  string // as the sender wrote it, without angle brackets
-	resolved string // as the MTA understood it, "" where it does not say
+	address  string   // as the sender wrote it, without angle brackets
+	args     []string // ESMTP arguments
+	resolved string   // as the MTA understood it, "" where it does not say
 	accounts []*keys.Account
 	facts    policy.Facts
 	ways     []*way // what can still be decided; one where nothing to come changes it
@@ -31,6 +32,8 @@ type way struct {
 
 func (w *way) seals() bool { return w.Outcome == policy.Seal || w.Outcome == policy.Global }
 
+func (w *way) content() content { return content{w.method, w.cipher} }
+
 // settled is the decision, nil where what is still to come may change it.
 func (r *recipient) settled() *way {
 	if len(r.ways) == 1 {
@@ -42,6 +45,15 @@ func (r *recipient) settled() *way {
 // passes says whether it is settled that the recipient gets the message as it
 // is.
 func (r *recipient) passes() bool { return r.settled() != nil && r.settled().Outcome == policy.Pass }
+
+// mailbox is what tells recipients apart: Sendmail takes two RCPT commands that
+// it resolves to one mailbox for one recipient, and deletes both with one.
+func (r *recipient) mailbox() string {
+	if r.resolved != "" {
+		return folded(r.resolved)
+	}
+	return folded(r.address)
+}
 
 // maySeal says whether the message may have to be sealed for the recipient.
 func (r *recipient) maySeal() bool {
@@ -70,7 +82,7 @@ func (r *recipient) names(naming keys.Naming) ([]string, error) {
 // meet takes what the store says of the recipient by its names. The first that
 // leads to a key counts, or to an account: nobody escapes sealing by writing an
 // address oddly. The error says why nobody can tell what is to become of it.
-func (r *recipient) meet(found map[string]*keys.Recipient, names []string, now time.Time) error {
+func (r *recipient) meet(found map[string]*keys.Recipient, names []string, naming keys.Naming, now time.Time) error {
 	var all []string
 	best := 0
 	for _, name := range names {
@@ -78,7 +90,9 @@ func (r *recipient) meet(found map[string]*keys.Recipient, names []string, now t
 		if err := facts.Look(found[name], now); err != nil {
 			return err
 		}
-		all = append(all, facts.Names...)
+		if name == r.resolved || !r.routed() {
+			all = append(all, facts.Names...)
+		}
 		worth := 1
 		switch {
 		case facts.Key != policy.NoKey:
@@ -89,11 +103,23 @@ func (r *recipient) meet(found map[string]*keys.Recipient, names []string, now t
 		if worth > best {
 			best = worth
 			r.accounts = found[name].Accounts
-			r.facts.Key, r.facts.RevokedFor, r.facts.Enabled, r.facts.Account = facts.Key, facts.RevokedFor, facts.Enabled, facts.Account
+			r.facts.Key, r.facts.RevokedFor, r.facts.Enabled = facts.Key, facts.RevokedFor, facts.Enabled
+			r.facts.Account, r.facts.Members = facts.Account, facts.Members
 		}
 	}
 	r.facts.Names = all
+	if r.facts.Key == policy.NoKey && r.resolved != "" && !strings.Contains(r.resolved, "@") && naming.Domain == "" {
+		// Sendmail's local mailer makes "ann" of every spelling of hers.
+		return errors.New("the MTA says that the recipient is a user of its own and not in which domain, and may have a key there: name the domain with domain under [recipients]")
+	}
 	return nil
+}
+
+// routed says whether the sender's spelling is one that the MTA has turned into
+// another: then the domain in it is not the recipient's, and no rule knows it.
+func (r *recipient) routed() bool {
+	local := r.address[:max(0, strings.LastIndexByte(r.address, '@'))]
+	return r.resolved != "" && strings.ContainsAny(local, "%!@")
 }
 
 // weigh lists what can be decided with what is known now.

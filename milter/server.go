@@ -27,6 +27,9 @@ type Config struct {
 	Log          *slog.Logger
 	LogAddresses bool  // whether recipients are named in the log
 	SizeLimit    int64 // bytes that a sealed message may have in the MTA's queue; 0: no limit
+	Split        Split
+	Separate     Separate
+	Reinjection  *Reinjection // with SplitReinject
 }
 
 // settings are a Config and the messages that go by it.
@@ -87,6 +90,14 @@ func (s *Server) acquire() *settings {
 	defer s.mu.Unlock()
 	s.current.users++
 	return s.current
+}
+
+// share gives a message's settings another user.
+func (s *Server) share(by *settings) *settings {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	by.users++
+	return by
 }
 
 // release takes note that a message has ended.
@@ -184,6 +195,7 @@ func (s *Server) serve(session *session) {
 		session.logBroken(c.readErr)
 	}
 	session.reset()
+	session.endClaim(c.quit)
 }
 
 // Shutdown stops accepting, lets messages under way finish, and returns when

@@ -15,7 +15,6 @@ import (
 	"github.com/emersion/go-milter"
 
 	"sealmilter/keys"
-	"sealmilter/milter/envelope"
 	"sealmilter/policy"
 )
 
@@ -23,6 +22,7 @@ import (
 const (
 	replyDefer  = "451 4.3.0 Mail cannot be sealed at the moment, please try again later"
 	replyReject = "550 5.7.1 The recipient's policy does not let this message be delivered"
+	replyRefuse = "550 5.5.0 Please send to this recipient in a transaction of its own"
 	replyApart  = "452 4.5.3 Please send to this recipient in a transaction of its own"
 	replyLarge  = "552 5.3.4 The message is too large once it is sealed (%d bytes, at most %d can be taken)"
 )
@@ -35,9 +35,15 @@ const codeReply = byte(milter.ActReplyCode)
 type session struct {
 	server   *Server
 	conn     *conn
-	listener string     // that the MTA came by, as the configuration names it
-	client   netip.Addr // the SMTP client's, the zero Addr for local submission
-	message  *message   // nil outside of a transaction
+	listener string   // that the MTA came by, as the configuration names it
+	message  *message // nil outside of a transaction
+	claim    *claim   // on copies of the last message, nil where it had none
+
+	// The SMTP client, of which client is the zero Addr for local submission.
+	client     netip.Addr
+	clientPort uint16
+	clientName string
+	helo       string
 }
 
 func newSession(s *Server, c *conn, listener string) *session {
@@ -47,15 +53,19 @@ func newSession(s *Server, c *conn, listener string) *session {
 }
 
 // Connect notes who the SMTP client is.
-func (s *session) Connect(_, _ string, _ uint16, address net.IP, _ *milter.Modifier) (milter.Response, error) {
-	if client, ok := netip.AddrFromSlice(address); ok {
-		s.client = client.Unmap()
+func (s *session) Connect(name, _ string, port uint16, address net.IP, _ *milter.Modifier) (milter.Response, error) {
+	s.clientName, s.clientPort = name, port
+	client, known := netip.AddrFromSlice(address)
+	if !known {
+		client, _ = netip.ParseAddr(strings.TrimPrefix(s.conn.client, "IPv6:")) // so Sendmail writes it
 	}
+	s.client = client.Unmap()
 	return s.unless(milter.OptNoConnReply, milter.RespContinue), nil
 }
 
-// Helo has nothing to decide.
-func (s *session) Helo(string, *milter.Modifier) (milter.Response, error) {
+// Helo notes what the client calls itself.
+func (s *session) Helo(name string, _ *milter.Modifier) (milter.Response, error) {
+	s.helo = name
 	return s.unless(milter.OptNoHeloReply, milter.RespContinue), nil
 }
 
@@ -63,7 +73,14 @@ func (s *session) Helo(string, *milter.Modifier) (milter.Response, error) {
 func (s *session) MailFrom(string, *milter.Modifier) (milter.Response, error) {
 	return s.guard(0, func() milter.Response {
 		s.endMessage()
-		s.message = &message{begun: time.Now(), local: s.isLocal(), settings: s.server.acquire()}
+		s.endClaim(true)
+		s.message = &message{
+			begun:    time.Now(),
+			local:    s.isLocal(),
+			settings: s.server.acquire(),
+			from:     s.conn.args,
+			deletes:  s.conn.macro(macroDeletes) == "yes",
+		}
 		s.message.facts = policy.Facts{
 			Sender:        keys.Canonical(withoutBrackets(s.conn.args[0])),
 			Authenticated: s.conn.macro("auth_authen") != "" || s.conn.macro("auth_type") != "",
@@ -71,7 +88,7 @@ func (s *session) MailFrom(string, *milter.Modifier) (milter.Response, error) {
 			Listener:      s.listener,
 		}
 		if s.message.local { // Postfix shows 127.0.0.1
-			s.message.facts.Client = netip.Addr{}
+			s.message.facts.Local, s.message.facts.Client = true, netip.Addr{}
 		}
 		if s.conn.lacking != 0 {
 			return s.refuse(fmt.Errorf("the MTA does not let the filter do what sealing needs (missing actions %#x)", uint32(s.conn.lacking)))
@@ -94,7 +111,15 @@ func (s *session) RcptTo(string, *milter.Modifier) (milter.Response, error) {
 		if s.message == nil {
 			return s.refuse(errors.New("the MTA sent RCPT outside of a transaction"))
 		}
-		r := &recipient{address: withoutBrackets(s.conn.args[0]), resolved: s.conn.resolved, facts: s.message.facts}
+		r := &recipient{
+			address:  withoutBrackets(s.conn.args[0]),
+			args:     s.conn.args[1:],
+			resolved: s.conn.resolved,
+			facts:    s.message.facts,
+		}
+		if s.message.has(r) {
+			return milter.RespContinue // what was decided for it holds
+		}
 		if err := s.lookup(r); err != nil {
 			return s.refuseRecipient(r, err)
 		}
@@ -109,6 +134,9 @@ func (s *session) RcptTo(string, *milter.Modifier) (milter.Response, error) {
 			if s.message.local {
 				s.message.fail(errors.New("recipients that need transactions of their own came in one local submission, where none can be refused: the message waits in the maildrop queue until it is removed (postsuper -d) and sent to each apart"))
 				return milter.RespContinue
+			}
+			if s.config().Split == SplitRefuse {
+				return milter.NewResponseStr(codeReply, replyRefuse)
 			}
 			return milter.NewResponseStr(codeReply, replyApart)
 		}
@@ -139,7 +167,7 @@ func (s *session) lookup(r *recipient) error {
 	if err != nil {
 		return err
 	}
-	if err := r.meet(found, names, now); err != nil {
+	if err := r.meet(found, names, config.Naming, now); err != nil {
 		return err
 	}
 	if err := r.weigh(config.Policy, now); err != nil {
@@ -191,8 +219,8 @@ func (s *session) Headers(textproto.MIMEHeader, *milter.Modifier) (milter.Respon
 			s.logPassed()
 			s.reset()
 			return milter.RespAccept
-		case m.settled() != nil && !m.settled().seals():
-			return s.conclude(m.settled())
+		case m.refused() != nil:
+			return s.conclude(m.refused())
 		}
 		if err := m.beginSealing(); err != nil {
 			return s.refuse(err)
@@ -225,25 +253,78 @@ func (s *session) Body(edit *milter.Modifier) (milter.Response, error) {
 		if m.failed != nil {
 			return s.refuse(m.failed)
 		}
-		if !m.settled().seals() {
-			return s.conclude(m.settled())
+		switch {
+		case m.refused() != nil:
+			return s.conclude(m.refused())
+		case m.passes():
+			return s.conclude(m.recipients[0].settled())
 		}
-		s.conn.limit(time.Now().Add(s.conn.timeouts.end)) // taken off by the next MAIL
-		sealed, err := s.finishSealing(m.settled())
-		if err == nil && m.tooLarge(sealed) {
-			return s.refuseLarge(m.sealedSize(sealed))
-		}
-		if err == nil {
-			err = rewrite(edit, m.header, sealed, s.leadingSpace())
-		}
-		if err != nil {
-			return s.refuse(err)
-		}
-		s.logSealed(m.settled(), sealed)
-		s.reset()
-		return milter.RespAccept
+		return s.deliver(edit, m.plan())
 	})
 }
+
+// deliver carries a plan out: the copies that leave, then the edits of this
+// transaction in the order that Postfix and Sendmail both take: recipients,
+// header, body.
+func (s *session) deliver(edit *milter.Modifier, p plan) milter.Response {
+	m := s.message
+	until := time.Now().Add(s.conn.timeouts.end)
+	s.conn.limit(until) // taken off by the next MAIL
+	ctx, cancel := context.WithDeadline(context.Background(), until)
+	defer cancel()
+	largest, err := s.prepare(ctx, &p)
+	if largest > 0 {
+		return s.refuseLarge(largest)
+	}
+	for _, address := range m.leaving(p) {
+		if err == nil {
+			err = edit.DeleteRecipient(address) // go-milter puts the brackets on
+		}
+	}
+	if err == nil && p.stays.sealed != nil {
+		err = rewrite(edit, m.header, p.stays.sealed, s.leadingSpace())
+	}
+	if err != nil {
+		return s.refuse(err)
+	}
+	if s.claim != nil {
+		s.claim.done = true
+	}
+	s.logDelivered(p)
+	s.reset()
+	return milter.RespAccept
+}
+
+// prepare makes all copies and has those taken that leave, and tells the MTA
+// meanwhile that it should wait. When it returns, no progress is sent any more:
+// it would end the replacement of the body. It returns the size of a copy that
+// is larger than the MTA can take, 0 where there is none.
+func (s *session) prepare(ctx context.Context, p *plan) (tooLarge int64, err error) {
+	stop := keepWaiting(s.conn, s.conn.timeouts.progress)
+	defer stop()
+	m := s.message
+	if len(p.leave) > 0 && !p.stays.way.seals() && !m.deletes && p.stays.way.Reason != policy.AlreadySealed {
+		return 0, errors.New("internal error: some recipients are let have the message in the clear, and others are not, in a transaction of which none is sure to be deleted")
+	}
+	if err := m.seal(p, time.Now()); err != nil {
+		return 0, err
+	}
+	for _, g := range append(p.leave, p.stays) {
+		if g.sealed != nil && m.tooLarge(g.sealed) {
+			return m.sealedSize(g.sealed), nil
+		}
+	}
+	if m.hasGuard(time.Now()) {
+		return 0, errLoop
+	}
+	if len(p.leave) == 0 {
+		return 0, nil
+	}
+	return 0, s.reinject(ctx, *p)
+}
+
+// errLoop is for the administrator, who has to mend it.
+var errLoop = errors.New("a loop: the message is a copy that was re-injected from here, so that the service which [reinject] names has this filter; take it out there (-o smtpd_milters=)")
 
 // conclude ends a message that is not sealed.
 func (s *session) conclude(w *way) milter.Response {
@@ -270,15 +351,6 @@ func rejection(d policy.Decision) string {
 		return d.Text
 	}
 	return "550 5.7.1 " + d.Text
-}
-
-// finishSealing makes the copy, and tells the MTA meanwhile that it should
-// wait. When it returns, no progress is sent any more: it would end the
-// replacement of the body.
-func (s *session) finishSealing(w *way) (*envelope.Copy, error) {
-	stop := keepWaiting(s.conn, s.conn.timeouts.progress)
-	defer stop()
-	return s.message.finishSealing(w, time.Now())
 }
 
 // keepWaiting sends progress at each interval until the returned function is
@@ -309,6 +381,7 @@ func keepWaiting(c *conn, interval time.Duration) (stop func()) {
 // Abort ends the message without a trace. It may come at any time, twice too.
 func (s *session) Abort(*milter.Modifier) error {
 	s.reset()
+	s.endClaim(true)
 	return nil
 }
 
@@ -319,6 +392,7 @@ func (s *session) refuse(err error) milter.Response {
 		s.conn.lastReply = true
 	}
 	s.reset()
+	s.endClaim(false)
 	return milter.NewResponseStr(codeReply, replyDefer)
 }
 

@@ -78,6 +78,8 @@ type conn struct {
 	resolved  string            // the macro {rcpt_addr} of the RCPT command last read
 	connect   map[string]string // macros of the connection
 	message   map[string]string // macros of the message
+	client    string            // the SMTP client's address as the MTA wrote it, "" where it has none
+	quit      bool              // the MTA has said that it is done
 	readErr   error             // why reading ended, nil where the MTA ended it
 	lastReply bool              // nothing is read any more once the reply is out
 
@@ -259,17 +261,34 @@ func (c *conn) take(code milter.Code, data []byte) (ours bool, err error) {
 	case codeUnknown:
 		return true, c.goOn(0)
 	case milter.CodeQuitNewConn:
+		c.quit = true
 		return true, io.EOF
+	case milter.CodeQuit:
+		c.quit = true
 	case milter.CodeEOB:
 		if len(data) > 0 {
 			return false, errors.New("an end of message with a piece of body in it")
 		}
-	case milter.CodeConn, milter.CodeHelo, milter.CodeData, milter.CodeEOH, milter.CodeBody,
-		milter.CodeAbort, milter.CodeQuit:
+	case milter.CodeConn:
+		c.client = clientAddress(data)
+	case milter.CodeHelo, milter.CodeData, milter.CodeEOH, milter.CodeBody,
+		milter.CodeAbort:
 	default:
 		return false, fmt.Errorf("an unknown command %q", byte(code))
 	}
 	return false, nil
+}
+
+// clientAddress reads the address in a CONNECT command: a name, NUL, the family
+// and, but for an unknown one, two octets of port and the address.
+func clientAddress(data []byte) string {
+	_, rest, _ := bytes.Cut(data, []byte{0})
+	const before = len("4") + 2
+	if len(rest) <= before || rest[0] != '4' && rest[0] != '6' {
+		return ""
+	}
+	address, _, _ := bytes.Cut(rest[before:], []byte{0})
+	return string(address)
 }
 
 // takeHeader hands a header field on. go-milter is not shown it: it would keep

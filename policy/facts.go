@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"sealmilter/keys"
@@ -97,10 +96,12 @@ type Facts struct {
 	Stage Stage
 
 	// At every stage.
-	Names         []string // the recipient's addresses: as the sender wrote it, as the MTA and the store understood it; canonical
+	Names         []string // the recipient's addresses: as the sender wrote it, as the MTA understood it, without extension; canonical
+	Members       []string // the addresses that it leads to; canonical
 	Sender        string   // canonical, "" for the null sender
 	Authenticated bool
-	Client        netip.Addr // the zero Addr for local submission
+	Local         bool       // a message from sendmail(1)
+	Client        netip.Addr // the client's address, the zero Addr where it has none
 	Listener      string     // as the configuration names it
 	Key           KeyState
 	RevokedFor    time.Duration // where Key is Revoked
@@ -147,12 +148,11 @@ func (f *Facts) Look(found *keys.Recipient, now time.Time) error {
 
 // addNames adds the names that rules may know the recipient by.
 func (f *Facts) addNames(found *keys.Recipient) {
-	names := []string{keys.Canonical(found.Address), found.Name}
 	for _, account := range found.Accounts {
-		names = append(names, keys.Canonical(account.Address))
+		f.Members = append(f.Members, keys.Entered(account.Address))
 	}
-	for _, name := range names {
-		if name != "" && !strings.HasPrefix(name, "@") && !slices.Contains(f.Names, name) {
+	for _, name := range found.Names {
+		if !slices.Contains(f.Names, name) {
 			f.Names = append(f.Names, name)
 		}
 	}
@@ -163,14 +163,15 @@ func (f *Facts) lookAtKeys(accounts []*keys.Account, now time.Time) {
 	off := 0
 	for _, account := range accounts {
 		state := stateOf(account, now)
-		if state == Revoked {
-			f.RevokedFor = now.Sub(account.RevokedAt())
-		}
-		if account.Enabled {
-			count[state]++
-		} else {
+		if !account.Enabled && len(accounts) > 1 {
 			off++
+			count[NoKey]++
+			continue
 		}
+		if since := now.Sub(account.RevokedAt()); state == Revoked && (count[Revoked] == 0 || since < f.RevokedFor) {
+			f.RevokedFor = since // the last to be revoked has its time too
+		}
+		count[state]++
 	}
 	sealable := count[Usable] + count[Expired]
 	switch {
@@ -179,7 +180,10 @@ func (f *Facts) lookAtKeys(accounts []*keys.Account, now time.Time) {
 	case len(accounts) == 1:
 		f.Key, f.Enabled = stateOf(accounts[0], now), accounts[0].Enabled
 	case off == len(accounts):
-		f.Key, f.Enabled = Usable, false
+		f.Key, f.Enabled = NoKey, false
+		if slices.ContainsFunc(accounts, (*keys.Account).Enrolled) {
+			f.Key = Usable
+		}
 	case count[Unusable] > 0:
 		f.Key = Unusable
 	case count[Revoked] > 0:

@@ -113,7 +113,7 @@ func (p Policy) regions() []region {
 	each(len(recipients), func(f *Facts, i int) { f.Names = []string{recipients[i]} })
 	each(len(senders), func(f *Facts, i int) { f.Sender = senders[i] })
 	each(2, func(f *Facts, i int) { f.Authenticated = i == 1 })
-	each(len(clients), func(f *Facts, i int) { f.Client = clients[i] })
+	each(len(clients), func(f *Facts, i int) { f.Client, f.Local = clients[i], i == 0 })
 	each(len(listeners), func(f *Facts, i int) { f.Listener = listeners[i] })
 	each(len(keyStates)-1, func(f *Facts, i int) { f.Key = KeyState(i + 1) })
 	each(2, func(f *Facts, i int) { f.Enabled = i == 1 })
@@ -130,7 +130,7 @@ func (p Policy) regions() []region {
 			regions[i] = append(regions[i], matched)
 		}
 		for _, field := range fields { // there or not
-			wanted := slices.ContainsFunc(rule.Header, func(h string) bool { return sameField(h, field) })
+			wanted := slices.ContainsFunc(rule.Header, func(h string) bool { return sameField(h, field) || sameField(nameOf(h), field) })
 			regions[i] = append(regions[i], kinds{!wanted, true})
 		}
 	}
@@ -174,9 +174,10 @@ func (p Policy) addresses(of func(Rule) []string) []string {
 }
 
 // clients are examples of every kind that the rules' networks tell apart: the
-// edges of each network, and what lies just outside.
+// edges of each network, and what lies just outside; before them local
+// submission, and a client without an address.
 func (p Policy) clients() []netip.Addr {
-	examples := []netip.Addr{{}, netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	examples := []netip.Addr{{}, {}, netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	for _, rule := range p.Rules {
 		for _, network := range rule.Client {
 			first := network.Masked().Addr()
@@ -230,6 +231,12 @@ func (p Policy) fields() (all []string) {
 		}
 	}
 	return all
+}
+
+// nameOf is what is there where a field with a certain value is.
+func nameOf(field string) string {
+	name, _, _ := strings.Cut(field, ":")
+	return name
 }
 
 // sameField says whether two rules ask for the same field and value.

@@ -115,7 +115,7 @@ func TestRuleMatches(t *testing.T) {
 		Header: []Field{{"x-spam-flag", " yes"}, {"Subject", " two\n words"}}, Size: 1000,
 	}
 	bounce, local := facts, facts
-	bounce.Sender, local.Client = "", netip.Addr{}
+	bounce.Sender, local.Client, local.Local = "", netip.Addr{}, true
 	for _, test := range []struct {
 		name  string
 		facts Facts

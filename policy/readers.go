@@ -16,7 +16,7 @@ func (p Policy) Readers(d Decision, accounts []*keys.Account, now time.Time) (re
 	}
 	for _, account := range accounts {
 		state := stateOf(account, now)
-		if (state == Usable || state == Expired) && (account.Enabled || len(accounts) == 1) {
+		if state == Usable || state == Expired { // switched off or not: whoever gets a sealed copy must be able to read it
 			readers = append(readers, account)
 		}
 	}

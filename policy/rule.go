@@ -39,11 +39,11 @@ func (r Rule) matches(f Facts) (matches, known bool) {
 	null := f.Sender == ""
 	client := f.Client.Unmap()
 	switch {
-	case r.Recipient != nil && !slices.ContainsFunc(f.Names, func(name string) bool { return matchesAny(r.Recipient, name) }),
+	case r.Recipient != nil && !r.isFor(f),
 		r.Sender != nil && (null || !matchesAny(r.Sender, f.Sender)),
 		r.NullSender != nil && *r.NullSender != null,
 		r.Authenticated != nil && *r.Authenticated != f.Authenticated,
-		r.hasClient() && !r.matchesClient(client),
+		r.hasClient() && !r.matchesClient(f.Local, client),
 		r.Listener != nil && !slices.Contains(r.Listener, f.Listener),
 		r.Key != nil && !slices.Contains(r.Key, f.Key),
 		r.Enabled != nil && *r.Enabled != f.Enabled:
@@ -69,10 +69,21 @@ func (r Rule) matches(f Facts) (matches, known bool) {
 	return true, known
 }
 
+// isFor says whether the rule names the recipient. Of a group one member is
+// enough, except to pass its mail: that would be decided for the others too.
+func (r Rule) isFor(f Facts) bool {
+	named := func(name string) bool { return matchesAny(r.Recipient, name) }
+	members := slices.ContainsFunc(f.Members, named)
+	if r.Outcome == Pass {
+		members = members && !slices.ContainsFunc(f.Members, func(name string) bool { return !named(name) })
+	}
+	return members || slices.ContainsFunc(f.Names, named)
+}
+
 func (r Rule) hasClient() bool { return r.Client != nil || r.Local }
 
-func (r Rule) matchesClient(client netip.Addr) bool {
-	if !client.IsValid() {
+func (r Rule) matchesClient(local bool, client netip.Addr) bool {
+	if local {
 		return r.Local
 	}
 	return slices.ContainsFunc(r.Client, func(p netip.Prefix) bool { return p.Contains(client) })

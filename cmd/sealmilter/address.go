@@ -24,7 +24,17 @@ func parseAddress(text string) (string, error) {
 	if err := checkAddress(text); err != nil {
 		return "", usageError("%q is no address: %w, expected LOCAL@DOMAIN", text, err)
 	}
-	return keys.Canonical(text), nil
+	return foldedBeyondASCII(keys.Canonical(text)), nil
+}
+
+// foldedBeyondASCII folds a local part that is not all ASCII: the stores match
+// ASCII letters in any case, and know no other.
+func foldedBeyondASCII(address string) string {
+	at := strings.LastIndexByte(address, '@')
+	if !strings.ContainsFunc(address[:at], func(r rune) bool { return r > unicode.MaxASCII }) {
+		return address
+	}
+	return keys.Folded(address[:at]) + address[at:]
 }
 
 // parseEntry checks what the store may have an entry for: an address, or

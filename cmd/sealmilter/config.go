@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sealmilter/milter"
 	"sealmilter/policy"
 )
 
@@ -22,6 +23,7 @@ type Config struct {
 	Storage    StorageConfig    `toml:"storage"`
 	Recipients RecipientsConfig `toml:"recipients"`
 	Policy     PolicyConfig     `toml:"policy"`
+	Reinject   ReinjectConfig   `toml:"reinject"`
 	Spool      SpoolConfig      `toml:"spool"`
 	Log        LogConfig        `toml:"log"`
 
@@ -101,8 +103,9 @@ func defaultConfig() Config {
 		},
 		Store:      StoreConfig{Timeout: duration(5 * time.Second)},
 		Storage:    StorageConfig{Encryption: EncryptionConfig{Enable: true}},
-		Recipients: RecipientsConfig{Delimiter: "+"},
+		Recipients: RecipientsConfig{Delimiter: "+", Separate: separates[milter.SeparateUndisclosed]},
 		Policy:     defaultPolicyConfig(),
+		Reinject:   ReinjectConfig{Protocol: "smtp", Timeout: duration(60 * time.Second)},
 		Spool:      SpoolConfig{Memory: 1 << 20},
 		Log:        LogConfig{Level: logLevel(slog.LevelInfo), Format: "text"},
 	}
@@ -189,8 +192,10 @@ func (c *Config) validate() error {
 	case !slices.Contains(logFormats, c.Log.Format):
 		return c.invalid("log.format", "%q is no format, expected %s", c.Log.Format, quotedList(logFormats))
 	}
-	if err := c.validateRecipients(); err != nil {
-		return err
+	for _, validate := range []func() error{c.validateRecipients, c.validateReinject} {
+		if err := validate(); err != nil {
+			return err
+		}
 	}
 	if err := c.makePolicy(time.Now()); err != nil {
 		return err

@@ -17,6 +17,8 @@ type RecipientsConfig struct {
 	Delimiter     string `toml:"delimiter"`
 	CaseSensitive bool   `toml:"case_sensitive"`
 	Domain        string `toml:"domain"`
+	Split         string `toml:"split"`
+	Separate      string `toml:"separate"`
 }
 
 // PolicyConfig is what is done with whose mail.
@@ -145,7 +147,7 @@ func (c *Config) readGlobalKeys(now time.Time) error {
 			return c.invalid(keyGlobalKeys, "%s: %w", file, err)
 		}
 		for _, global := range parsed {
-			if state := global.State(now); state != keys.Usable {
+			if state := global.State(now); state > keys.Expired { // of an expired one its holder reads on
 				return c.invalid(keyGlobalKeys, "%s: the key %s is %s, mail must not be sealed to it", file, global.Fingerprint, state)
 			}
 			c.globalFiles[file] = append(c.globalFiles[file], global.Fingerprint)

@@ -98,7 +98,6 @@ func TestGlobalKeys(t *testing.T) {
 	tests := []struct{ name, files, want string }{
 		{"one", `"DIR/ann.asc"`, ""},
 		{"several, one of them twice", `["DIR/both.gpg", "DIR/ann.asc"]`, ""},
-		{"expired", `"DIR/old.asc"`, "DIR/old.asc: the key " + made.variables["OLD"] + " is expired, mail must not be sealed to it"},
 		{"revoked", `["DIR/ann.asc", "DIR/revoked.asc"]`, "DIR/revoked.asc: the key " + made.variables["GONE"] + " is revoked, mail must not be sealed to it"},
 		{"a secret key", `"DIR/secret.asc"`, "DIR/secret.asc: "},
 		{"two blocks, one damaged", `"DIR/second-bad.asc"`, "DIR/second-bad.asc: "},
@@ -183,5 +182,27 @@ func TestEveryStateHasItsSetting(t *testing.T) {
 		if _, there := options.Outcomes[setting.state]; err != nil || !there {
 			t.Errorf("%s is no option of that state: %v", setting.name, err)
 		}
+	}
+}
+
+// TestExpiredGlobalKey: its holder reads on, and the mail of everybody does not
+// wait for a new one.
+func TestExpiredGlobalKey(t *testing.T) {
+	made, err := generateKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "old.asc")
+	if err := os.WriteFile(key, made.files["old.asc"], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := writeConfig(t, "[policy]\nno_key = \"global\"\nglobal_keys = \""+key+"\"\n")
+	cfg, err := load(t, nil, "--config", file, "--store", "sqlite:/k.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := policyWarnings(cfg.policy, time.Now())
+	if want := "the global key " + made.variables["OLD"] + " has expired on "; len(lines) != 1 || !strings.HasPrefix(lines[0], want) {
+		t.Errorf("the warnings are %q, want one that begins with %q", lines, want)
 	}
 }

@@ -54,7 +54,7 @@ func TestConfigErrors(t *testing.T) {
 		{"key in the wrong table", store + "listen = \"unix:/s\"\n", `FILE:3:1: there is no key store.listen, did you mean listen under [milter]?`},
 		{"key in no table", "  listen = \"unix:/s\"\n", `FILE:1:3: there is no key listen, did you mean listen under [milter]?`},
 		{"unknown table", store + "[milters]\n", `FILE:3:2: there is no table [milters], did you mean [milter]?`},
-		{"unknown table far from any", "[wibble]\n", `FILE:1:2: there is no table [wibble], expected one of the tables log, milter, policy, recipients, spool, storage, store`},
+		{"unknown table far from any", "[wibble]\n", `FILE:1:2: there is no table [wibble], expected one of the tables log, milter, policy, recipients, reinject, spool, storage, store`},
 		{"half of a table's name", "[encryption]\nenable = true\n", `FILE:1:2: there is no table [encryption], did you mean [storage.encryption]?`},
 		{"table for a key", "[milter.listen]\n", `FILE:1:2: milter.listen is written as a table, expected an address such as "inet:127.0.0.1:8890", or a list of them`},
 		{"list of tables", "[[store]]\n", `FILE:1:3: store is written as a list of tables, expected one table [store]`},
@@ -126,6 +126,8 @@ func TestConfigValues(t *testing.T) {
 		[recipients]
 		delimiter = "+-"
 		domain = "example.org"
+		split = "refuse"
+		separate = "always"
 		[policy]
 		no_key = "reject"
 		revoked_grace = "12h"
@@ -137,6 +139,12 @@ func TestConfigValues(t *testing.T) {
 		sealed = false
 		key = ["none", "expired"]
 		outcome = "defer"
+		[reinject]
+		address = "127.0.0.1:10026"
+		protocol = "lmtp"
+		timeout = "1s"
+		secret = "/secret"
+		copies = "/copies.db"
 		[spool]
 		directory = "/spool"
 		memory = "512KiB"
@@ -152,12 +160,13 @@ func TestConfigValues(t *testing.T) {
 		Milter: MilterConfig{Listen: listenList{"inet6:[::1]:8890", "unix:/run/s"}, Mode: 0o600, Group: "postfix",
 			ShutdownTimeout: duration(90 * time.Second), MaxConnections: 7},
 		Store:      StoreConfig{URL: "host=db dbname=mail", Timeout: duration(1500 * time.Millisecond)},
-		Recipients: RecipientsConfig{Delimiter: "+-", Domain: "example.org"},
+		Recipients: RecipientsConfig{Delimiter: "+-", Domain: "example.org", Split: "refuse", Separate: "always"},
 		Policy: PolicyConfig{NoKey: "reject", Expired: "seal", Revoked: "defer", RevokedGrace: duration(12 * time.Hour), Unusable: "defer", Partial: "defer",
 			GlobalKeys: textList{}, Rules: []RuleConfig{{Recipient: textList{"@Bücher.example"}, Outcome: "seal"},
 				{LargerThan: 1 << 20, Sealed: new(bool), Key: textList{"none", "expired"}, Outcome: "defer"}}},
-		Spool: SpoolConfig{Directory: "/spool", Memory: 512 << 10},
-		Log:   LogConfig{Level: logLevel(slog.LevelDebug), Format: "json", Addresses: true},
+		Reinject: ReinjectConfig{Address: "127.0.0.1:10026", Protocol: "lmtp", Timeout: duration(time.Second), Secret: "/secret", Copies: "/copies.db"},
+		Spool:    SpoolConfig{Directory: "/spool", Memory: 512 << 10},
+		Log:      LogConfig{Level: logLevel(slog.LevelDebug), Format: "json", Addresses: true},
 	}
 	cfg.File, cfg.origins = "", nil
 	if len(cfg.policy.Rules) != 2 || cfg.policy.Settings.Outcomes[policy.NoKey] != policy.Reject || cfg.policy.Enable {
@@ -247,14 +256,14 @@ func TestParseListen(t *testing.T) {
 // both formats, and whoever logs a Config by itself gets the same.
 func TestLoggedConfig(t *testing.T) {
 	cfg := defaultConfig()
-	cfg.Store.URL = "postgres://u:secret@h/d"
+	cfg.Store.URL = "postgres://u:hunter2@h/d"
 	cfg.Policy.Rules = []RuleConfig{{Name: "spam", Header: textList{"X-Spam-Flag: YES"}, LargerThan: 1 << 20, Outcome: "defer"}}
 	for _, format := range logFormats {
 		cfg.Log.Format = format
 		var out bytes.Buffer
 		newLogger(cfg, &out).Info("configuration", "config", cfg)
 		newLogger(cfg, &out).LogAttrs(context.Background(), slog.LevelInfo, "configuration", cfg.Attrs()...)
-		if strings.Contains(out.String(), "secret") || !strings.Contains(out.String(), "postgres://u:***@h/d") {
+		if strings.Contains(out.String(), "hunter2") || !strings.Contains(out.String(), "postgres://u:***@h/d") {
 			t.Errorf("%s: %s", format, out.String())
 		}
 	}
@@ -266,10 +275,10 @@ func TestLoggedConfig(t *testing.T) {
 	}
 	const want = `{"milter":{"listen":["inet:127.0.0.1:8890"],"mode":"0660","group":"","shutdown_timeout":"1m0s","max_connections":500,"size_limit":"0"},` +
 		`"store":{"url":"postgres://u:***@h/d","timeout":"5s"},"storage":{"encryption":{"enable":true,"append":false}},` +
-		`"recipients":{"delimiter":"+","case_sensitive":false,"domain":""},` +
+		`"recipients":{"delimiter":"+","case_sensitive":false,"domain":"","split":"","separate":"undisclosed"},` +
 		`"policy":{"no_key":"pass","expired":"seal","revoked":"defer","revoked_grace":"7d","unusable":"defer","partial":"defer","always":false,"hidden":false,"global_keys":[],"escrow":false,` +
 		`"rules":["{name = \"spam\", header = [\"X-Spam-Flag: YES\"], larger_than = \"1MiB\", outcome = \"defer\"}"]},` +
-		`"spool":{"directory":"","memory":"1MiB"},"log":{"level":"info","format":"json","addresses":false}}`
+		`"reinject":{"address":"","protocol":"smtp","timeout":"1m0s","secret":"","copies":""},"spool":{"directory":"","memory":"1MiB"},"log":{"level":"info","format":"json","addresses":false}}`
 	if string(line.Config) != want {
 		t.Errorf("got  %s\nwant %s", line.Config, want)
 	}

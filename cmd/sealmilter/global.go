@@ -81,8 +81,12 @@ func policyWarnings(p policy.Policy, now time.Time) (lines []string) {
 	methods := make(map[keys.Method]bool)
 	for _, key := range p.GlobalKeys {
 		methods[key.Method] = true
-		if !key.Expires.IsZero() && key.Expires.Before(now.Add(globalExpiry)) {
-			lines = append(lines, fmt.Sprintf("the global key %s expires on %s: from then on the daemon does not start with it", key.Fingerprint, key.Expires.UTC().Format(time.DateOnly)))
+		switch date := key.Expires.UTC().Format(time.DateOnly); {
+		case key.Expires.IsZero() || key.Expires.After(now.Add(globalExpiry)):
+		case key.Expires.After(now):
+			lines = append(lines, fmt.Sprintf("the global key %s expires on %s", key.Fingerprint, date))
+		default:
+			lines = append(lines, fmt.Sprintf("the global key %s has expired on %s; mail is sealed to it all the same", key.Fingerprint, date))
 		}
 	}
 	if line := escrowLine(p); line != "" {

@@ -114,7 +114,7 @@ func readQuestion(cmd *cobra.Command, cfg Config) (question, error) {
 	}
 	q.facts.Authenticated, _ = flags.GetBool("authenticated")
 	if client, _ := flags.GetString("client"); client == clientLocal {
-		q.facts.Client = netip.Addr{}
+		q.facts.Client, q.facts.Local = netip.Addr{}, true
 	} else if address, err := netip.ParseAddr(client); err != nil || address.Zone() != "" {
 		return q, usageError("%q is no address of a client, expected an IP address or local", client)
 	} else {

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"sealmilter/keys/sqlite"
+	"sealmilter/milter"
 )
 
 // checkTimeout bounds the look at a new store whatever its own limits are:
@@ -21,7 +24,34 @@ var fixedSettings = []string{keyListen, "milter.mode", "milter.group", "milter.m
 // Several may: those of every reload that left the store as it was.
 type heldStore struct {
 	store
-	users sync.WaitGroup
+	copies milter.Copies  // nil where nothing is re-injected
+	file   *sqlite.Copies // that copies are in, nil where they are in the store
+	users  sync.WaitGroup
+}
+
+// openHeld opens the store that the configuration names, and the memory of
+// copies in flight where there will be any.
+func openHeld(ctx context.Context, cfg Config) (*heldStore, error) {
+	opened, err := openStore(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	held := &heldStore{store: opened}
+	if cfg.split() == milter.SplitReinject {
+		if held.copies, held.file, err = cfg.openCopies(opened); err != nil {
+			held.Close()
+			return nil, err
+		}
+	}
+	return held, nil
+}
+
+// Close closes both.
+func (h *heldStore) Close() {
+	h.store.Close()
+	if h.file != nil {
+		h.file.Close()
+	}
 }
 
 // closeUnused closes the store once no message can ask it any more.
@@ -60,12 +90,16 @@ func (d *daemon) adopt(ctx context.Context) error {
 	}
 	cfg.Milter.Listen, cfg.Milter.Mode = d.cfg.Milter.Listen, d.cfg.Milter.Mode
 	cfg.Milter.Group, cfg.Milter.MaxConnections = d.cfg.Milter.Group, d.cfg.Milter.MaxConnections
+	secret, err := d.readSecret(cfg)
+	if err != nil {
+		return err
+	}
 	held, err := d.reopen(ctx, &cfg)
 	if err != nil {
 		return err
 	}
 	old := d.store
-	d.cfg, d.store = cfg, held
+	d.cfg, d.store, d.secret = cfg, held, secret
 	d.setLog(newLogger(cfg, d.logTo))
 	released := d.server.Reconfigure(d.settings())
 	old.users.Go(func() { <-released })
@@ -93,23 +127,23 @@ func (d *daemon) logReload(changed []string) {
 // URL the new configuration is refused for it; at the same URL the store in
 // use stays, its timeout too, and the rest of the configuration changes.
 func (d *daemon) reopen(ctx context.Context, cfg *Config) (*heldStore, error) {
-	opened, err := openStore(ctx, *cfg)
+	held, err := openHeld(ctx, *cfg)
 	if err == nil {
 		looking, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
-		if err = checkStore(looking, d.log, *cfg, opened); err == nil {
-			return &heldStore{store: opened}, nil
+		if err = checkStore(looking, d.log, *cfg, held); err == nil {
+			return held, nil
 		}
-		opened.Close()
+		held.Close()
 	}
 	if exitCode(err) != exitTempFail {
 		return nil, err
 	}
-	if cfg.Store.URL != d.cfg.Store.URL {
+	if cfg.Store.URL != d.cfg.Store.URL || cfg.split() == milter.SplitReinject && d.store.copies == nil {
 		return nil, fmt.Errorf("the new key store is away: %w", err)
 	}
 	d.log.Error("the key store is away, the connections to it stay as they were", "error", err)
-	cfg.Store = d.cfg.Store
+	cfg.Store, cfg.Reinject.Copies = d.cfg.Store, d.cfg.Reinject.Copies
 	return d.store, nil
 }
 

@@ -47,6 +47,7 @@ type daemon struct {
 	cfg       Config // in force
 	log       *slog.Logger
 	store     *heldStore
+	secret    []byte // for re-injection
 	listeners []listener
 	open      atomic.Int64 // connections
 	server    *milter.Server
@@ -95,12 +96,13 @@ func (d *daemon) start(ctx context.Context) error {
 	d.setLog(newLogger(cfg, d.logTo))
 	d.log.Info("starting", "version", programVersion(), "config", cfg)
 	d.announcePolicy()
-	opened, err := openStore(ctx, cfg)
-	if err != nil {
+	if d.secret, err = d.readSecret(cfg); err != nil {
 		return err
 	}
-	d.store = &heldStore{store: opened}
-	err = checkStore(ctx, d.log, cfg, opened)
+	if d.store, err = openHeld(ctx, cfg); err != nil {
+		return err
+	}
+	err = checkStore(ctx, d.log, cfg, d.store)
 	if err != nil && exitCode(err) == exitTempFail {
 		// It may come back by itself.
 		d.log.Error("the key store is away, mail is deferred until it is back", "error", err)
@@ -110,7 +112,7 @@ func (d *daemon) start(ctx context.Context) error {
 		d.listeners, err = listen(cfg.Milter, d.passed)
 	}
 	if err != nil {
-		opened.Close()
+		d.store.Close()
 		return err
 	}
 	d.server = milter.NewServer(d.settings(), cfg.Milter.MaxConnections)
@@ -147,7 +149,26 @@ func (d *daemon) settings() milter.Config {
 		Log:          d.log,
 		LogAddresses: d.cfg.Log.Addresses,
 		SizeLimit:    int64(d.cfg.Milter.SizeLimit),
+		Split:        d.cfg.split(),
+		Separate:     d.cfg.separate(),
+		Reinjection:  d.reinjection(),
 	}
+}
+
+// reinjection is how copies leave, nil where they do not.
+func (d *daemon) reinjection() *milter.Reinjection {
+	if d.cfg.split() != milter.SplitReinject {
+		return nil
+	}
+	return &milter.Reinjection{Target: d.cfg.target(), Copies: d.store.copies, Secret: d.secret}
+}
+
+// readSecret reads the secret that re-injection needs, if that is wanted.
+func (d *daemon) readSecret(cfg Config) ([]byte, error) {
+	if cfg.split() != milter.SplitReinject {
+		return nil, nil
+	}
+	return cfg.readSecret()
 }
 
 // checkStore asks the store whether it will serve, and logs what is not as it

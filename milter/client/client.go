@@ -56,6 +56,10 @@ type Options struct {
 	Timeout    time.Duration
 	EndTimeout time.Duration
 
+	// Macros are more of them, name and value in turn, that come with CONNECT, as
+	// an administrator may define them (milter_macro_defaults).
+	Macros []string
+
 	// Settle is how long Send listens after the verdict for answers that nobody
 	// asked for; 1 ms. Close finds those that come later.
 	Settle time.Duration

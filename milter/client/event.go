@@ -144,8 +144,8 @@ func (s *Session) macros(st Stage, e Envelope, to Recipient) []string {
 func (s *Session) postfixMacros(st Stage, e Envelope, to Recipient) []string {
 	switch st {
 	case Connect:
-		return []string{"j", s.opts.Hostname, "{daemon_name}", s.opts.Hostname, "{daemon_addr}", "127.0.0.1",
-			"v", "Postfix 3.7.11", "_", "unknown [" + s.opts.ClientAddr + "]"}
+		return append([]string{"j", s.opts.Hostname, "{daemon_name}", s.opts.Hostname, "{daemon_addr}", "127.0.0.1",
+			"v", "Postfix 3.7.11", "_", "unknown [" + s.opts.ClientAddr + "]"}, s.opts.Macros...)
 	case Helo:
 		return []string{}
 	case Mail:
@@ -166,8 +166,8 @@ func (s *Session) postfixMacros(st Stage, e Envelope, to Recipient) []string {
 func (s *Session) sendmailMacros(st Stage, e Envelope, to Recipient) []string {
 	switch st {
 	case Connect:
-		return []string{"j", s.opts.Hostname, "_", s.opts.ClientName, "{daemon_name}", "MTA",
-			"{if_name}", s.opts.Hostname, "{if_addr}", "127.0.0.1"}
+		return append([]string{"j", s.opts.Hostname, "_", s.opts.ClientName, "{daemon_name}", "MTA",
+			"{if_name}", s.opts.Hostname, "{if_addr}", "127.0.0.1"}, s.opts.Macros...)
 	case Helo:
 		return []string{}
 	case Mail:

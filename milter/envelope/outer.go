@@ -39,5 +39,5 @@ func isVersion(f Field) bool { return strings.EqualFold(f.Name, "MIME-Version") 
 // inside says whether a field, named in lower case, is left in the payload.
 func inside(name string) bool {
 	return strings.HasPrefix(name, "content-") || strings.HasPrefix(name, "arc-") ||
-		name == "dkim-signature" || name == strings.ToLower(marker.Name)
+		name == "dkim-signature" || strings.HasPrefix(name, strings.ToLower(marker.Name))
 }

@@ -151,6 +151,8 @@ var policyCases = []policyCase{
 	{site: "silent", name: "an alias", to: "info@bed.test", want: "seal", reason: "a key is enrolled"},
 	{site: "silent", name: "a group", to: "both@bed.test", want: "seal", reason: "a key is enrolled"},
 	{site: "silent", name: "a group of which one has no key", to: "some@bed.test", want: "defer", reason: "of which some cannot be sealed to"},
+	{site: "silent", name: "a group of which one has switched sealing off", to: "half@bed.test", want: "defer", reason: "of which some cannot be sealed to"},
+	{site: "strict", name: "a group of which one has switched sealing off", to: "half@bed.test", want: "seal", reason: "of which some cannot be sealed to"},
 	{site: "silent", name: "a group without a common method", to: "mixed@bed.test", want: "defer", reason: "one message is sealed by one method"},
 	{site: "silent", name: "aliases in a circle", to: "circle@bed.test", want: "defer", reason: "lead in a circle"},
 	{site: "silent", name: "a domain's key", to: "whoever@whole.test", want: "seal", reason: "a key is enrolled"},
@@ -212,6 +214,8 @@ var policyCases = []policyCase{
 	{site: "rules", name: "sealed to who wants it sealed here", to: "once@bed.test", message: "sealed-once", want: "reject", rule: "sealed elsewhere"},
 	{site: "rules", name: "not sealed", to: "once@bed.test", want: "seal", reason: "a key is enrolled"},
 	{site: "rules", name: "an alias, by the name it leads to", to: "box@bed.test", want: "pass", rule: "archive"},
+	{site: "rules", name: "a group of which one is the archive", to: "tray@bed.test", want: "seal", reason: "a key is enrolled"},
+	{site: "rules", name: "who has no entry, with an extension", to: "quiet+x@bed.test", from: "<>", want: "reject", rule: "bounces"},
 	{site: "rules", name: "switched off, and the rule says that it seals so", to: "off@bed.test", want: "seal", rule: "switched off"},
 	{site: "rules", name: "expired", to: "expired@bed.test", want: "defer", rule: "renew"},
 }

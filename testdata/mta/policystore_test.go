@@ -31,6 +31,8 @@ INSERT INTO keys (address, key) VALUES ('unusable@bed.test', 'this is no key');
 INSERT INTO aliases (address, target) VALUES
   ('info@bed.test', 'ann@bed.test'),
   ('box@bed.test', 'archive@bed.test'),
+  ('tray@bed.test', 'archive@bed.test'), ('tray@bed.test', 'ann@bed.test'),
+  ('half@bed.test', 'ann@bed.test'), ('half@bed.test', 'off@bed.test'),
   ('both@bed.test', 'ann@bed.test'), ('both@bed.test', 'once@bed.test'),
   ('some@bed.test', 'ann@bed.test'), ('some@bed.test', 'bob@bed.test'),
   ('mixed@bed.test', 'ann@bed.test'), ('mixed@bed.test', 'cert@bed.test'),
