@@ -19,7 +19,7 @@ var rooms = map[string][]string{
 	"milter/client":           {},
 	"milter/envelope":         {"milter/envelope/openpgp", "milter/envelope/cms", "milter/envelope/lines", "keys"},
 	"milter/envelope/cms":     {},
-	"milter/envelope/detect":  {"milter/envelope", "keys"},
+	"milter/envelope/detect":  {"milter/envelope", "milter/envelope/openpgp", "keys"},
 	"milter/envelope/lines":   {},
 	"milter/envelope/openpgp": {"milter/envelope/lines"},
 	"milter/reinject":         {},

@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"sealmilter/keys"
+	"sealmilter/milter/envelope/openpgp"
 )
 
 const (
@@ -34,7 +35,7 @@ type armored struct {
 	at      stage
 	size    int // of the header
 	base64  radix64
-	crc     uint32
+	crc     openpgp.CRC24
 	packets packets
 }
 
@@ -47,7 +48,7 @@ func (a *armored) line(line []byte) error {
 		if string(line) != armorHead {
 			return errors.New("it does not begin with an armored OpenPGP message")
 		}
-		a.at, a.crc = armorHeader, crcInit
+		a.at, a.crc = armorHeader, openpgp.NewCRC24()
 		a.base64.to = a.decoded
 	case armorHeader:
 		return a.headerLine(line)
@@ -95,7 +96,7 @@ func (a *armored) dataLine(line []byte) error {
 		var sum [6]byte
 		n, err := a.base64.strict().Decode(sum[:], line[1:min(len(line), len(sum))])
 		if len(line) != len("=AAAA") || err != nil || n != 3 ||
-			uint32(sum[0])<<16|uint32(sum[1])<<8|uint32(sum[2]) != a.crc {
+			[3]byte(sum[:3]) != a.crc.Octets() {
 			return errors.New("the checksum of the armor is wrong")
 		}
 		a.at = afterSum
@@ -107,7 +108,7 @@ func (a *armored) dataLine(line []byte) error {
 }
 
 func (a *armored) decoded(octets []byte) error {
-	a.crc = crc24(a.crc, octets)
+	a.crc = a.crc.Update(octets)
 	return a.packets.write(octets)
 }
 
@@ -164,33 +165,4 @@ func (r *radix64) finish() error {
 		return errors.New("its base64 is cut off")
 	}
 	return nil
-}
-
-// CRC-24 (RFC 9580, section 6.1.1), an octet at a time from a table.
-const (
-	crcInit = 0xB704CE
-	crcPoly = 0x1864CFB
-)
-
-var crcTable = makeCRCTable()
-
-func makeCRCTable() (table [256]uint32) {
-	for i := range table {
-		crc := uint32(i) << 16
-		for range 8 {
-			crc <<= 1
-			if crc&0x1000000 != 0 {
-				crc ^= crcPoly
-			}
-		}
-		table[i] = crc
-	}
-	return table
-}
-
-func crc24(crc uint32, octets []byte) uint32 {
-	for _, octet := range octets {
-		crc = crc<<8 ^ crcTable[byte(crc>>16)^octet]
-	}
-	return crc & 0xFFFFFF
 }

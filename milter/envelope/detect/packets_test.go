@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"sealmilter/milter/envelope/openpgp"
 )
 
 func newPacket(tag byte, contents []byte) []byte {
@@ -154,8 +156,8 @@ func checksum(line string) string {
 	if err != nil {
 		return err.Error()
 	}
-	sum := crc24(crcInit, data)
-	return "=" + base64.StdEncoding.EncodeToString([]byte{byte(sum >> 16), byte(sum >> 8), byte(sum)}) + "\n"
+	sum := openpgp.NewCRC24().Update(data).Octets()
+	return "=" + base64.StdEncoding.EncodeToString(sum[:]) + "\n"
 }
 
 func expect(t *testing.T, err error, want string) {
