@@ -39,10 +39,12 @@ lint:
 	$(GO) tool staticcheck $(PACKAGES)
 
 # The load test again and again, which finds what happens once in a thousand
-# times.
+# times; and the long versions of interruption, bulk and load, the last of them
+# without the race detector, which makes the test slower than what it measures.
 soak: deps
 	REQUIRE_SERVERS=1 $(GO) test -race -timeout 60m -count 20 -run 'TestLoad|TestReuse|TestBrokenOff|TestShutdown' ./milter
 	REQUIRE_SERVERS=1 $(GO) test -race -timeout 60m -count 10 -run TestReload ./testdata/mta
+	REQUIRE_SERVERS=1 SEALMILTER_SOAK=1 $(GO) test -timeout 60m -count 1 -v -run 'TestInterrupted|TestEqualMessages|TestBulk|TestSplitLoad' ./testdata/mta
 
 # Everything that reads what we write: gpg, openssl, gpgsm, NSS, Thunderbird.
 interop:

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"slices"
 	"strings"
 	"time"
@@ -21,20 +22,36 @@ const (
 	guardLife  = time.Hour
 )
 
-// newGuard makes the value of a guard field.
-func newGuard(secret []byte, now time.Time) (string, error) {
+// newGuard makes the value of a guard field for a copy to some recipients. It is
+// bound to them: a copy that one of them has sent on, by a filter of their own,
+// is no loop.
+func newGuard(secret []byte, to []*recipient, now time.Time) (string, error) {
 	nonce, err := random()
 	if err != nil {
 		return "", err
 	}
 	stamp := fmt.Sprintf("%x-%s", now.Unix(), nonce)
-	return stamp + "-" + guardMAC(secret, stamp), nil
+	return stamp + "-" + guardMAC(secret, stamp, to), nil
 }
 
-func guardMAC(secret []byte, stamp string) string {
-	mac := hmac.New(sha256.New, secret)
-	mac.Write([]byte("guard:" + stamp))
+func guardMAC(secret []byte, stamp string, to []*recipient) string {
+	var addresses []string
+	for _, r := range to {
+		addresses = append(addresses, r.address)
+	}
+	slices.Sort(addresses)
+	mac := keyed(secret, "guard")
+	for _, part := range append([]string{stamp}, slices.Compact(addresses)...) {
+		fmt.Fprintf(mac, "%d:%s,", len(part), part)
+	}
 	return hex.EncodeToString(mac.Sum(nil)[:16])
+}
+
+// keyed is a hash with a key of its own for each purpose.
+func keyed(secret []byte, purpose string) hash.Hash {
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(purpose))
+	return hmac.New(sha256.New, mac.Sum(nil))
 }
 
 // hasGuard says whether a message is one of our copies.
@@ -43,11 +60,11 @@ func (m *message) hasGuard(now time.Time) bool {
 		return false
 	}
 	return slices.ContainsFunc(m.header, func(f envelope.Field) bool {
-		return strings.EqualFold(f.Name, guardField) && isGuard(m.settings.Reinjection.Secret, strings.TrimSpace(f.Value), now)
+		return strings.EqualFold(f.Name, guardField) && isGuard(m.settings.Reinjection.Secret, strings.TrimSpace(f.Value), m.recipients, now)
 	})
 }
 
-func isGuard(secret []byte, value string, now time.Time) bool {
+func isGuard(secret []byte, value string, to []*recipient, now time.Time) bool {
 	at := strings.LastIndexByte(value, '-')
 	if at < 0 {
 		return false
@@ -58,5 +75,5 @@ func isGuard(secret []byte, value string, now time.Time) bool {
 		return false
 	}
 	age := now.Sub(time.Unix(made, 0))
-	return hmac.Equal([]byte(mac), []byte(guardMAC(secret, stamp))) && age < guardLife && age > -guardLife
+	return hmac.Equal([]byte(mac), []byte(guardMAC(secret, stamp, to))) && age < guardLife && age > -guardLife
 }

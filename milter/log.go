@@ -45,20 +45,14 @@ func (s *session) logSealed(event string, g group) {
 
 // logSentBefore: an earlier attempt, which the sender was not told to be
 // successful, has had the copy accepted.
-func (s *session) logSentBefore(g group) {
-	s.config().Log.Info("not re-injected again, an earlier attempt was accepted", s.aboutGroup(g)...)
+func (s *session) logSentBefore(to []*recipient) {
+	s.config().Log.Info("not re-injected again, an earlier attempt was accepted", s.aboutGroup(group{recipients: to})...)
 }
 
 // logMayDouble: nobody can know whether the copy was accepted, or we could not
 // note that it was. The sender tries again, and then it may come twice.
 func (s *session) logMayDouble(g group, cause error) {
 	s.config().Log.Warn("a copy may come twice", append(s.aboutGroup(g), "reason", cause)...)
-}
-
-// logClaim: the memory of copies in flight could not be brought up to date. The
-// claim ends by itself.
-func (s *session) logClaim(cause error) {
-	s.config().Log.Warn("copies in flight are not forgotten", append(s.aboutClient(), "reason", cause)...)
 }
 
 // logPassed: no recipient is due for sealing.

@@ -36,6 +36,7 @@ type message struct {
 	headerSize int             // what it costs to hold it
 	size       int64           // of header and body with CRLF, in bytes
 	disclosed  map[string]bool // the addresses in To and Cc, nil until somebody asks
+	sent       map[string]bool // the mailboxes that had their copy by an earlier attempt
 	digest     hash.Hash       // of header and body, nil where nobody will ask for it
 
 	detector *detect.Detector
@@ -56,6 +57,11 @@ type content struct {
 // enable_original_recipient = no it compares with what it has made of the
 // address, and a filter before us may have changed it. So main.cf defines the
 // macro as $enable_original_recipient.
+//
+// That is smtpd's. Recipients are deleted by cleanup, which may have been given
+// another, and sends what smtpd has told it of all macros but a few of its own.
+// One of these is v, for which main.cf has a parameter: at the end of the message
+// it holds the same again, as cleanup sees it.
 const macroDeletes = "sealmilter_deletes"
 
 // fail notes that the message cannot be handled. The first reason counts; nil is
@@ -104,11 +110,7 @@ func (m *message) beginSealing() error {
 	m.detector = detect.New(m.header)
 	m.sealings = make(map[content]*envelope.Sealing)
 	if by := m.settings.Reinjection; by != nil && len(m.recipients) > 1 {
-		m.digest = newDigest(by.Secret)
-		for _, f := range m.header {
-			fmt.Fprintf(m.digest, "%s:%s\r\n", f.Name, f.Value)
-		}
-		m.digest.Write([]byte("\r\n"))
+		m.beginDigest()
 	}
 	for _, r := range m.recipients {
 		for _, w := range r.ways {
@@ -173,7 +175,7 @@ func (m *message) seal(p *plan, now time.Time) error {
 		groups = append(groups, &p.leave[i])
 	}
 	for _, g := range groups {
-		if !g.way.seals() {
+		if g.way == nil || !g.way.seals() {
 			continue
 		}
 		sealing := m.sealings[g.way.content()]
@@ -225,6 +227,11 @@ func (m *message) refused() *way {
 		}
 	}
 	return nil
+}
+
+// hasField says whether the header has a field of a name.
+func (m *message) hasField(name string) bool {
+	return slices.ContainsFunc(m.header, func(f envelope.Field) bool { return strings.EqualFold(f.Name, name) })
 }
 
 // end gives back what the message holds.

@@ -51,8 +51,9 @@ type group struct {
 
 // plan says which recipients share which copy.
 type plan struct {
-	stays group   // what becomes of this transaction
-	leave []group // what is handed to another
+	stays group        // what becomes of this transaction; without a way where nobody is left in it
+	leave []group      // what is handed to another
+	had   []*recipient // who have had their copy by an earlier attempt
 }
 
 // has says whether a recipient is one of the message's already.
@@ -66,10 +67,13 @@ func (m *message) has(r *recipient) bool {
 //
 // Without re-injection a message that may be sealed goes to one recipient, and
 // those whose copy stays as it is go together. With it all go together, but for
+// local submission, where Postfix's cleanup shows addresses as it has rewritten
+// them and deletes them by what stood there before, which nobody is shown; for
 // those for whom the whole message may still be refused or deferred, which
-// cannot be said for one of several; and for those who are let have the message
-// in the clear beside those who are not, unless deleting a recipient is sure to
-// work: see deletesRecipients.
+// cannot be said for one of several; and for those whose address may not be found
+// again where it is to be deleted. All of it needs an MTA that is known to delete
+// recipients, see macroDeletes: where it silently does not, somebody would be
+// delivered another's copy too, in the clear or with another's key ids.
 func (m *message) admits(r *recipient) bool {
 	return !slices.ContainsFunc(m.recipients, func(other *recipient) bool {
 		return !m.mayShare(r, other)
@@ -80,21 +84,38 @@ func (m *message) mayShare(a, b *recipient) bool {
 	switch {
 	case a.passes() && b.passes():
 		return true
-	case m.settings.Split != SplitReinject, a.mayBeRefused(), b.mayBeRefused():
+	case m.settings.Split != SplitReinject, m.local, a.mayBeRefused(), b.mayBeRefused(), !a.maySplit(), !b.maySplit():
 		return false
 	}
-	return m.deletes || !(a.mayBePlain() && b.maySeal() || b.mayBePlain() && a.maySeal())
+	return m.deletes
+}
+
+// maySplit says whether the recipient need not leave the transaction, or can.
+func (r *recipient) maySplit() bool { return !r.maySeal() || r.isDeletable() }
+
+// isDeletable says whether the MTA reads the address as it stands when it is
+// told to delete it. Of a source route Postfix remembers the mailbox alone and
+// does not take the route off when it deletes: it finds nobody, says nothing,
+// and delivers the copy that stays. What it does to comments, quotes and white
+// space is not relied on either.
+func (r *recipient) isDeletable() bool {
+	local, domain, hasDomain := strings.Cut(r.address, "@")
+	return isDotAtom(local) && (!hasDomain || isDotAtom(domain))
+}
+
+// isDotAtom knows RFC 5322, section 3.2.3, with what RFC 6532 adds to it.
+func isDotAtom(s string) bool {
+	for atom := range strings.SplitSeq(s, ".") {
+		if atom == "" || strings.ContainsFunc(atom, func(r rune) bool { return r <= ' ' || r == 0x7F || strings.ContainsRune(`()<>[]:;@\,"`, r) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // mayBeRefused says whether the end of the message may bring a refusal.
 func (r *recipient) mayBeRefused() bool {
 	return slices.ContainsFunc(r.ways, func(w *way) bool { return w.Outcome == policy.Defer || w.Outcome == policy.Reject })
-}
-
-// mayBePlain says whether the recipient may be let have the message in the
-// clear.
-func (r *recipient) mayBePlain() bool {
-	return slices.ContainsFunc(r.ways, func(w *way) bool { return w.Outcome == policy.Pass && w.Reason != policy.AlreadySealed })
 }
 
 // plan groups the recipients, all of whom are settled. The copy that is left as
@@ -106,6 +127,10 @@ func (m *message) plan() plan {
 		// One copy serves a mailbox that was named twice, and the sealed one if
 		// its spellings lead to different decisions.
 		r := same[0]
+		if m.sent[r.mailbox(m.settings.Naming)] {
+			p.had = append(p.had, same...)
+			continue
+		}
 		if i := slices.IndexFunc(same, func(r *recipient) bool { return r.settled().seals() }); i >= 0 {
 			r = same[i]
 		}
@@ -116,7 +141,7 @@ func (m *message) plan() plan {
 			p.stays.way = w
 		}
 	}
-	if p.stays.way == nil {
+	if p.stays.way == nil && len(groups) > 0 {
 		largest := 0
 		for i := range groups {
 			if len(groups[i].recipients) > len(groups[largest].recipients) {
@@ -134,10 +159,10 @@ func (m *message) plan() plan {
 func (m *message) mailboxes() (all [][]*recipient) {
 	at := make(map[string]int)
 	for _, r := range m.recipients {
-		i, known := at[r.mailbox()]
+		i, known := at[r.mailbox(m.settings.Naming)]
 		if !known {
 			i = len(all)
-			at[r.mailbox()] = i
+			at[r.mailbox(m.settings.Naming)] = i
 			all = append(all, nil)
 		}
 		all[i] = append(all[i], r)
@@ -149,13 +174,13 @@ func (m *message) mailboxes() (all [][]*recipient) {
 // the sender used, byte for byte.
 func (m *message) leaving(p plan) (addresses []string) {
 	gone := make(map[string]bool)
-	for _, g := range p.leave {
+	for _, g := range append(p.leave, group{recipients: p.had}) {
 		for _, r := range g.recipients {
-			gone[r.mailbox()] = true
+			gone[r.mailbox(m.settings.Naming)] = true
 		}
 	}
 	for _, r := range m.recipients {
-		if gone[r.mailbox()] && !slices.Contains(addresses, r.address) {
+		if gone[r.mailbox(m.settings.Naming)] && !slices.Contains(addresses, r.address) {
 			addresses = append(addresses, r.address)
 		}
 	}
@@ -169,7 +194,9 @@ func (m *message) join(groups []group, r *recipient, w *way) []group {
 		for i := range groups {
 			first := groups[i].recipients[0]
 			open := m.settings.Separate == SeparateNever || m.isDisclosed(first)
-			if open && groups[i].way.content() == w.content() && agreed(groups[i].to) == agreed(w.to) {
+			// Whose mail the site reads does not make it a reader of another's.
+			alike := groups[i].way.Outcome == w.Outcome && groups[i].way.content() == w.content() && hasCurve(groups[i].to) == hasCurve(w.to)
+			if open && alike {
 				groups[i].recipients = append(groups[i].recipients, r)
 				groups[i].to = append(groups[i].to, w.to...)
 				return groups
@@ -179,10 +206,10 @@ func (m *message) join(groups []group, r *recipient, w *way) []group {
 	return append(groups, group{recipients: []*recipient{r}, way: w, to: slices.Clone(w.to)})
 }
 
-// agreed says whether some of the keys are on curves, in certificates. NSS 3.87
+// hasCurve says whether some of the keys are on curves, in certificates. NSS 3.87
 // rejects a message that has such a reader, for the others too, so that they
 // get a copy of their own.
-func agreed(to []*keys.Key) bool {
+func hasCurve(to []*keys.Key) bool {
 	return slices.ContainsFunc(to, func(k *keys.Key) bool {
 		return slices.ContainsFunc(k.Certificates(time.Now()), func(c *x509.Certificate) bool {
 			_, ec := c.PublicKey.(*ecdsa.PublicKey)
@@ -191,28 +218,42 @@ func agreed(to []*keys.Key) bool {
 	})
 }
 
-// isDisclosed says whether the header names a recipient to all readers.
+// isDisclosed says whether the header names a recipient to all readers, and the
+// accounts behind an alias or a group too: key packets name those.
 func (m *message) isDisclosed(r *recipient) bool {
 	if m.disclosed == nil {
 		m.disclosed = make(map[string]bool)
 		for _, f := range m.header {
 			if strings.EqualFold(f.Name, "To") || strings.EqualFold(f.Name, "Cc") {
-				disclose(m.disclosed, f.Value)
+				m.disclose(f.Value)
 			}
 		}
 	}
-	return m.disclosed[folded(r.address)] || r.resolved != "" && m.disclosed[folded(r.resolved)]
+	if !m.disclosed[m.folded(r.address)] && (r.resolved == "" || !m.disclosed[m.folded(r.resolved)]) {
+		return false
+	}
+	return !slices.ContainsFunc(r.facts.Members, func(member string) bool {
+		isMember := func(name string) bool { return m.folded(name) == m.folded(member) }
+		return !m.disclosed[m.folded(member)] && !slices.ContainsFunc(r.facts.Names, isMember)
+	})
 }
 
 // disclose takes every address out of a field. What stands in a comment or in a
 // display name is shown to the reader just as well.
-func disclose(into map[string]bool, value string) {
+func (m *message) disclose(value string) {
 	for _, word := range strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(" \t\r\n<>,;:()[]", r) }) {
 		if strings.Contains(word, "@") {
-			into[folded(word)] = true
+			m.disclosed[m.folded(word)] = true
 		}
 	}
 }
 
+func (m *message) folded(address string) string { return folded(address, m.settings.Naming) }
+
 // folded is an address in the form in which two are compared.
-func folded(address string) string { return strings.ToLower(keys.Canonical(address)) }
+func folded(address string, naming keys.Naming) string {
+	if naming.CaseSensitive {
+		return keys.Canonical(address)
+	}
+	return strings.ToLower(keys.Canonical(address))
+}

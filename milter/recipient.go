@@ -47,12 +47,14 @@ func (r *recipient) settled() *way {
 func (r *recipient) passes() bool { return r.settled() != nil && r.settled().Outcome == policy.Pass }
 
 // mailbox is what tells recipients apart: Sendmail takes two RCPT commands that
-// it resolves to one mailbox for one recipient, and deletes both with one.
-func (r *recipient) mailbox() string {
-	if r.resolved != "" {
-		return folded(r.resolved)
+// it resolves to one mailbox for one recipient, and deletes both with one. Where
+// Ann and ann are two mailboxes each has a copy, as it has without the filter.
+func (r *recipient) mailbox(naming keys.Naming) string {
+	address := r.resolved
+	if address == "" {
+		address = r.address
 	}
-	return folded(r.address)
+	return folded(address, naming)
 }
 
 // maySeal says whether the message may have to be sealed for the recipient.
@@ -65,18 +67,36 @@ func (r *recipient) maySeal() bool {
 // which of them are one only the MTA's configuration says: it tells by the
 // macro {rcpt_addr} what it made of the address. Where it does not tell, an
 // address that it may understand in another way than we do cannot be decided.
+//
+// An address within the local part is one of them: Postfix looks a mailbox up
+// without its domain too where that is $myorigin, so that virtual(8) delivers
+// "ann@example.org"@example.org to ann.
 func (r *recipient) names(naming keys.Naming) ([]string, error) {
 	switch {
 	case r.resolved != "" && !keys.Readable(r.address): // the MTA is more lenient than we are
-		return []string{r.resolved}, nil
+		return within(r.resolved), nil
 	case r.resolved != "" && r.resolved != r.address:
-		return []string{r.resolved, r.address}, nil
+		return append(within(r.resolved), r.address), nil
 	}
 	local, _, hasDomain := strings.Cut(r.address, "@")
 	if r.resolved == "" && (!hasDomain && naming.Domain == "" || strings.ContainsAny(local, "%!")) {
 		return nil, errors.New("the address may mean another one, and the MTA does not say what it made of it: let it send the macro {rcpt_addr}")
 	}
-	return []string{r.address}, nil
+	return within(r.address), nil
+}
+
+// within is an address, and those that its local part is.
+func within(address string) []string {
+	all := []string{address}
+	local := keys.Canonical(address)
+	for {
+		at := strings.LastIndexByte(local, '@')
+		if at < 0 || !strings.Contains(local[:at], "@") {
+			return all
+		}
+		local = local[:at]
+		all = append(all, local)
+	}
 }
 
 // meet takes what the store says of the recipient by its names. The first that

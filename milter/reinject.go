@@ -2,14 +2,10 @@ package milter
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -29,72 +25,31 @@ import (
 type Reinjection struct {
 	Target reinject.Target
 	Copies Copies
-	Secret []byte // the same on all hosts that share Copies; at least 32 bytes
+	Secret []byte        // the same on all hosts that share Copies; at least 32 bytes
+	Lease  time.Duration // how long the claim of a host that died keeps a retry waiting; 0: defaultLease
 }
 
-// Copies remembers the copies of transactions that have not ended. See package
-// keys for the errors.
-type Copies interface {
-	// Begin claims the copies of a transaction, and says which of them were sent
-	// already by an attempt that did not finish.
-	Begin(ctx context.Context, owner string, copies [][]byte, lease time.Duration) (sent []bool, err error)
-	// Sent notes that a copy was accepted.
-	Sent(ctx context.Context, owner string, copy []byte) error
-	// End ends the claim, and forgets the copies or keeps those that were sent.
-	End(ctx context.Context, owner string, copies [][]byte, forget bool) error
-}
-
-// claim is what a transaction has in the memory of copies.
-type claim struct {
-	by     Reinjection
-	owner  string
-	copies [][]byte
-	config *settings // that Copies belongs to
-	done   bool      // the verdict was to accept the message
-}
-
-// lease is how long a claim lives without its owner: longer than the end of a
-// message may take.
-const lease = 5 * time.Minute
-
-// reinject hands every copy that leaves to the target, but those that an
-// earlier attempt has sent.
+// reinject hands every copy that leaves to the target.
 func (s *session) reinject(ctx context.Context, p plan) error {
-	m := s.message
-	by := *m.settings.Reinjection
-	var copies [][]byte
+	by := *s.message.settings.Reinjection
 	groups := p.leave
 	if by.Target.LMTP { // where each recipient is accepted or refused for itself
 		groups = singly(groups)
 	}
-	for _, g := range groups {
-		copies = append(copies, m.identity(by.Secret, g))
+	var parcels []parcel
+	for i, g := range groups {
+		parcels = append(parcels, parcel{g, i + 1, len(groups)})
 	}
-	owner, err := random()
+	connections, err := by.dial(ctx, parcels)
 	if err != nil {
 		return err
 	}
-	sent, err := by.Copies.Begin(ctx, owner, copies, lease)
-	if err != nil {
-		return fmt.Errorf("remembering the copies in flight: %w", err)
+	for _, connection := range connections {
+		defer connection.Close()
 	}
-	s.claim = &claim{by: by, owner: owner, copies: copies, config: s.server.share(m.settings)}
-	connection, err := by.Target.Dial(ctx)
-	if err != nil {
-		return fmt.Errorf("re-injecting: %w", err)
-	}
-	defer connection.Close()
-	for i, g := range groups {
-		if sent[i] {
-			s.logSentBefore(g)
-			continue
-		}
-		if err := s.send(ctx, connection, g); err != nil {
-			return fmt.Errorf("re-injecting copy %d of %d: %w", i+1, len(groups), err)
-		}
-		if err := by.Copies.Sent(ctx, owner, copies[i]); err != nil {
-			s.logMayDouble(g, err)
-			return fmt.Errorf("remembering the copies in flight: %w", err)
+	for some := range slices.Chunk(parcels, len(connections)) {
+		if err := s.handOver(ctx, connections, some); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -112,8 +67,8 @@ func singly(groups []group) (all []group) {
 	return all
 }
 
-// send hands over one copy.
-func (s *session) send(ctx context.Context, connection *reinject.Session, g group) error {
+// send hands over one copy, its body along with those of others.
+func (s *session) send(ctx context.Context, connection *reinject.Session, g group, part *part) error {
 	m := s.message
 	header, err := s.copyHeader(g)
 	if err != nil {
@@ -128,37 +83,46 @@ func (s *session) send(ctx context.Context, connection *reinject.Session, g grou
 			if _, err := io.WriteString(w, header); err != nil {
 				return err
 			}
-			return g.sealed.WriteBody(w, "\r\n")
+			return part.write(g.sealed, w)
 		},
 	}
 	for _, r := range g.recipients {
 		message.To = append(message.To, reinject.Recipient{Address: r.address, Args: r.args})
 	}
 	_, err = connection.Send(ctx, message)
+	err = s.withoutAddresses(err)
 	if errors.Is(err, reinject.ErrUnknown) {
 		s.logMayDouble(g, err)
 	}
 	if err == nil {
 		s.logReinjected(g)
 	}
-	return s.withoutAddresses(err)
+	return err
 }
 
-// withoutAddresses keeps what the target said of a recipient out of a log that
-// names none.
+// quotedAddress matches an address as errors quote it.
+var quotedAddress = regexp.MustCompile(`"(?:[^"\\]|\\.)*@(?:[^"\\]|\\.)*"`)
+
+// withoutAddresses keeps addresses out of a log that names none, and what the
+// target said, which may have them too.
 func (s *session) withoutAddresses(err error) error {
 	var refused *reinject.Refused
-	if !errors.As(err, &refused) || s.config().LogAddresses {
+	switch {
+	case err == nil || s.config().LogAddresses:
 		return err
+	case errors.Is(err, reinject.ErrUnknown):
+		return reinject.ErrUnknown
+	case errors.As(err, &refused):
+		return fmt.Errorf("the server refused %s: %d %s", refused.Command, refused.Code, refused.Enhanced)
 	}
-	return fmt.Errorf("the server refused %s: %d %s", refused.Command, refused.Code, refused.Enhanced)
+	return errors.New(quotedAddress.ReplaceAllString(err.Error(), "an address"))
 }
 
 // copyHeader is the header of a copy: a trace field for the hop that the target
 // cannot know of, the guard against loops, and what stays of the original.
 func (s *session) copyHeader(g group) (string, error) {
 	m := s.message
-	guard, err := newGuard(m.settings.Reinjection.Secret, time.Now())
+	guard, err := newGuard(m.settings.Reinjection.Secret, g.recipients, time.Now())
 	if err != nil {
 		return "", err
 	}
@@ -195,6 +159,10 @@ func (s *session) received(now time.Time) string {
 		traceable(hop.Helo), traceable(hop.Name), address, traceable(s.conn.macro("j")), hop.Protocol, traceable(hop.QueueID), now.Format(time.RFC1123Z))
 }
 
+// maxTraced is how much of a name stands in a trace field, in octets: as long as
+// a domain can be (RFC 1035, section 2.3.4).
+const maxTraced = 255
+
 // traceable is what a client said, as far as it can stand in a trace field.
 func traceable(said string) string {
 	clean := strings.Map(func(r rune) rune {
@@ -206,7 +174,7 @@ func traceable(said string) string {
 	if clean == "" {
 		return "unknown"
 	}
-	return clean
+	return clean[:min(len(clean), maxTraced)]
 }
 
 // hop is the client, as the MTA told of it.
@@ -221,52 +189,5 @@ func (s *session) hop() reinject.Client {
 	return reinject.Client{
 		Name: s.clientName, Addr: s.client, Port: s.clientPort, Helo: s.helo,
 		Protocol: protocol, QueueID: s.conn.macro("i"), Local: s.message.local,
-	}
-}
-
-// identity tells one copy from all others: the same client hands in the same
-// message, byte for byte, from the same sender for the same recipients.
-func (m *message) identity(secret []byte, g group) []byte {
-	var addresses []string
-	for _, r := range g.recipients {
-		addresses = append(addresses, r.address)
-	}
-	slices.Sort(addresses)
-	mac := hmac.New(sha256.New, secret)
-	for _, part := range append([]string{m.facts.Client.String(), m.from[0]}, addresses...) {
-		fmt.Fprintf(mac, "%d:%s,", len(part), part)
-	}
-	mac.Write(m.digest.Sum(nil))
-	return mac.Sum(nil)
-}
-
-// newDigest begins the digest of header and body, keyed like the identities
-// that are made of it.
-func newDigest(secret []byte) hash.Hash { return hmac.New(sha256.New, secret) }
-
-// random names the owner of a claim.
-func random() (string, error) {
-	octets := make([]byte, 16)
-	if _, err := rand.Read(octets); err != nil {
-		return "", fmt.Errorf("naming a claim: %w", err)
-	}
-	return hex.EncodeToString(octets), nil
-}
-
-// endClaim gives up what the last message has in the memory of copies. gone
-// says that the MTA has gone on to another: then a message that is equal to the
-// last one is a message of its own. Where the connection broke instead, the
-// sender will try again.
-func (s *session) endClaim(gone bool) {
-	c := s.claim
-	if c == nil {
-		return
-	}
-	s.claim = nil
-	defer s.server.release(c.config)
-	ctx, cancel := context.WithTimeout(context.Background(), s.conn.timeouts.lookup)
-	defer cancel()
-	if err := c.by.Copies.End(ctx, c.owner, c.copies, gone && c.done); err != nil {
-		s.logClaim(err)
 	}
 }

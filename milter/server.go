@@ -195,7 +195,7 @@ func (s *Server) serve(session *session) {
 		session.logBroken(c.readErr)
 	}
 	session.reset()
-	session.endClaim(c.quit)
+	session.endClaim(c.quit || c.drained)
 }
 
 // Shutdown stops accepting, lets messages under way finish, and returns when

@@ -132,7 +132,7 @@ func (s *session) RcptTo(string, *milter.Modifier) (milter.Response, error) {
 		if !s.message.admits(r) {
 			s.logApart(r)
 			if s.message.local {
-				s.message.fail(errors.New("recipients that need transactions of their own came in one local submission, where none can be refused: the message waits in the maildrop queue until it is removed (postsuper -d) and sent to each apart"))
+				s.message.fail(errors.New("recipients that need transactions of their own came in one local submission, where none can be refused: the message waits in the maildrop queue until it is removed (postsuper -d) and sent to each apart; with submitted.master.cf of contrib/postfix such mail takes the way of all other"))
 				return milter.RespContinue
 			}
 			if s.config().Split == SplitRefuse {
@@ -288,7 +288,11 @@ func (s *session) deliver(edit *milter.Modifier, p plan) milter.Response {
 		return s.refuse(err)
 	}
 	if s.claim != nil {
-		s.claim.done = true
+		s.claim.settle(s.conn.timeouts.lookup)
+	}
+	if p.stays.way == nil { // everybody has had their copy
+		s.reset()
+		return milter.RespDiscard
 	}
 	s.logDelivered(p)
 	s.reset()
@@ -303,8 +307,20 @@ func (s *session) prepare(ctx context.Context, p *plan) (tooLarge int64, err err
 	stop := keepWaiting(s.conn, s.conn.timeouts.progress)
 	defer stop()
 	m := s.message
-	if len(p.leave) > 0 && !p.stays.way.seals() && !m.deletes && p.stays.way.Reason != policy.AlreadySealed {
-		return 0, errors.New("internal error: some recipients are let have the message in the clear, and others are not, in a transaction of which none is sure to be deleted")
+	if m.hasGuard(time.Now()) {
+		return 0, errLoop
+	}
+	if m.digest != nil { // there are several, and an earlier attempt may have split them
+		if err := s.claimCopies(ctx); err != nil {
+			return 0, err
+		}
+		*p = m.plan() // without those who have had theirs
+	}
+	switch leaves := len(p.leave)+len(p.had) > 0; {
+	case leaves && !m.deletes:
+		return 0, errors.New("internal error: some recipients are to leave a transaction of which none is sure to be deleted")
+	case leaves && !s.confirmsDeletes():
+		return 0, errCleanup
 	}
 	if err := m.seal(p, time.Now()); err != nil {
 		return 0, err
@@ -314,17 +330,25 @@ func (s *session) prepare(ctx context.Context, p *plan) (tooLarge int64, err err
 			return m.sealedSize(g.sealed), nil
 		}
 	}
-	if m.hasGuard(time.Now()) {
-		return 0, errLoop
-	}
 	if len(p.leave) == 0 {
 		return 0, nil
 	}
 	return 0, s.reinject(ctx, *p)
 }
 
+// errCleanup is for the administrator, too.
+var errCleanup = errors.New("the cleanup(8) of Postfix has not said at the end of the message that it deletes recipients as they were written: let main.cf have milter_macro_v and milter_end_of_data_macros as in reinject.main.cf of contrib/postfix, and set enable_original_recipient nowhere else")
+
+// confirmsDeletes says whether what will delete recipients says the same as what
+// has shown them, see macroDeletes. Only Postfix has these apart. Sendmail sends
+// the macro v where it is told to, and it is the version, 8.17.1 for one.
+func (s *session) confirmsDeletes() bool {
+	v := s.conn.connect["v"]
+	return v == "" || strings.HasPrefix(v, "8.") || strings.HasSuffix(s.conn.message["v"], macroDeletes+"=yes")
+}
+
 // errLoop is for the administrator, who has to mend it.
-var errLoop = errors.New("a loop: the message is a copy that was re-injected from here, so that the service which [reinject] names has this filter; take it out there (-o smtpd_milters=)")
+var errLoop = errors.New("a loop: the message is a copy that was re-injected from here, so that the service which [reinject] names has this filter; take it out there (-o smtpd_milters= in Postfix, InputMailFilters= in Sendmail)")
 
 // conclude ends a message that is not sealed.
 func (s *session) conclude(w *way) milter.Response {

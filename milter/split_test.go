@@ -83,6 +83,7 @@ type memory struct {
 	owner  map[string]string
 	sent   map[string]bool
 	refuse error // of Sent
+	away   int   // how often End fails
 }
 
 func newMemory() *memory { return &memory{owner: make(map[string]string), sent: make(map[string]bool)} }
@@ -115,7 +116,14 @@ func (m *memory) Sent(_ context.Context, _ string, c []byte) error {
 func (m *memory) End(_ context.Context, owner string, copies [][]byte, forget bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.away > 0 {
+		m.away--
+		return keys.ErrStore
+	}
 	for _, c := range copies {
+		if m.owner[string(c)] != owner {
+			continue
+		}
 		delete(m.owner, string(c))
 		if forget {
 			delete(m.sent, string(c))
@@ -156,7 +164,10 @@ func newSplitter(t *testing.T, change func(*Config)) *splitter {
 }
 
 // trusting is an MTA of which it is known that it deletes recipients.
-var trusting = client.Options{Macros: []string{"{" + macroDeletes + "}", "yes"}}
+var trusting = client.Options{
+	Macros:    []string{"{" + macroDeletes + "}", "yes"},
+	EndMacros: []string{"v", "Postfix 3.7.11, " + macroDeletes + "=yes"},
+}
 
 // readersOf names those of the people who can open a message.
 func readersOf(message []byte, people map[string]*openpgp.Entity) string {
@@ -223,7 +234,7 @@ func TestSeparate(t *testing.T) {
 			people[name] = s.enrol(t, name+"@example.org")
 		}
 		m := client.ParseMessage([]byte("To: ann@example.org, bea@example.org\n\nhello\n"))
-		result, err := s.dial(t, client.Options{}).Send(client.Envelope{From: "a@b.c", To: client.To("ann@example.org", "bea@example.org", "cid@example.org")}, m)
+		result, err := s.dial(t, trusting).Send(client.Envelope{From: "a@b.c", To: client.To("ann@example.org", "bea@example.org", "cid@example.org")}, m)
 		if err != nil || result.Queued == nil || !result.Queued.Replaced {
 			t.Fatalf("%+v, error %v", result, err)
 		}
@@ -241,15 +252,15 @@ func TestSeparate(t *testing.T) {
 	}
 }
 
-// TestPlaintextApart: where it is not known that the MTA deletes recipients, a
-// message in the clear never shares a transaction with one that is sealed.
-func TestPlaintextApart(t *testing.T) {
+// TestUndeleted: where it is not known that the MTA deletes recipients, nobody
+// shares a transaction who would have to leave it.
+func TestUndeleted(t *testing.T) {
 	for _, macros := range [][]string{nil, {"{" + macroDeletes + "}", "no"}} {
 		s := newSplitter(t, nil)
 		s.enrol(t, "ann@example.org")
 		s.enrol(t, "bea@example.org")
 		for to, want := range map[string]string{
-			"ann bob": "250 452", "bob ann": "250 452", "bob zoe ann": "250 250 452", "ann bea": "250 250", "ann bea bob": "250 250 452",
+			"ann bob": "250 452", "bob ann": "250 452", "bob zoe ann": "250 250 452", "ann bea": "250 452", "bob zoe": "250 250",
 		} {
 			var addresses, got []string
 			for _, name := range strings.Fields(to) {
@@ -265,6 +276,45 @@ func TestPlaintextApart(t *testing.T) {
 			if strings.Join(got, " ") != want {
 				t.Errorf("to %s the answers are %q, want %q", to, got, want)
 			}
+		}
+	}
+}
+
+// TestCleanup: what smtpd says of deleting recipients counts only where cleanup,
+// which does it, says the same at the end of the message.
+func TestCleanup(t *testing.T) {
+	for _, end := range [][]string{nil, {"v", "Postfix 3.7.11"}, {"v", "Postfix 3.7.11, " + macroDeletes + "=no"}, {"{" + macroDeletes + "}", "yes"}} {
+		s := newSplitter(t, nil)
+		s.enrol(t, "ann@example.org")
+		s.enrol(t, "bea@example.org")
+		session := s.dial(t, client.Options{Macros: trusting.Macros, EndMacros: end})
+		for to, want := range map[string]string{"ann bob": "451", "ann bea": "451"} {
+			first, second, _ := strings.Cut(to, " ")
+			result, err := session.Send(client.Envelope{From: "a@b.c", To: client.To(first+"@example.org", second+"@example.org")}, textMessage("hello"))
+			if err != nil || !strings.HasPrefix(result.Final.String(), want) || (result.Queued == nil) != (want != "") {
+				t.Errorf("%q, to %s: %+v, error %v", end, to, result, err)
+			}
+		}
+		if n := len(s.service.got()); n != 0 {
+			t.Errorf("%q: %d copies were re-injected", end, n)
+		}
+	}
+}
+
+// TestOddSpellings: an address that Postfix may read otherwise when it is told to
+// delete it shares no transaction with another copy.
+func TestOddSpellings(t *testing.T) {
+	s := newSplitter(t, nil)
+	s.enrol(t, "ann@example.org")
+	s.enrol(t, "jörg@example.org")
+	for address, want := range map[string]string{
+		"ann@example.org": "250", "ANN@example.org": "250", "ann+x@example.org": "250", "jörg@example.org": "250",
+		"@a.test,@b.test:ann@example.org": "452", `"ann"@example.org`: "452", "ann(x)@example.org": "452", " ann@example.org": "452",
+		"ann@example.org.": "452", `a\nn@example.org`: "452", `"ann@example.org"@example.org`: "452",
+	} {
+		result, err := s.dial(t, trusting).Send(client.Envelope{From: "a@b.c", To: client.To("bob@example.org", address)}, textMessage("hello"))
+		if err != nil || result.Recipients[1].String()[:3] != want {
+			t.Errorf("%s: %+v, error %v", address, result, err)
 		}
 	}
 }
@@ -299,7 +349,7 @@ func TestRetry(t *testing.T) {
 		}
 		return nil
 	}
-	session := s.dial(t, client.Options{})
+	session := s.dial(t, trusting)
 	for range 3 {
 		result := send(session)
 		s.deferred(t, result.Final, "re-injecting copy 2 of 2")
@@ -326,8 +376,8 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// TestClaims: a transaction that is under way keeps its copies from another.
-func TestClaims(t *testing.T) {
+// TestNoMemory: what cannot be remembered is not sent.
+func TestNoMemory(t *testing.T) {
 	s := newSplitter(t, nil)
 	for _, name := range []string{"ann", "bea"} {
 		s.enrol(t, name+"@example.org")
@@ -339,7 +389,7 @@ func TestClaims(t *testing.T) {
 		by.Copies = held
 		c.Reinjection = &by
 	})
-	result := s.send(t, textMessage("hello"), "ann@example.org", "bea@example.org")
+	result := sendOn(t, s.dial(t, trusting), textMessage("hello"), "ann@example.org", "bea@example.org")
 	s.deferred(t, result.Final, "remembering the copies in flight: "+keys.ErrStore.Error())
 	if len(s.service.got()) > 0 {
 		t.Error("a copy was sent that could not be remembered")
@@ -362,7 +412,7 @@ func TestLoop(t *testing.T) {
 	})
 	ann := s.enrol(t, "ann@example.org")
 	s.enrol(t, "bea@example.org")
-	if result := s.send(t, textMessage("hello"), "ann@example.org", "bea@example.org"); result.Queued == nil {
+	if result := sendOn(t, s.dial(t, trusting), textMessage("hello"), "ann@example.org", "bea@example.org"); result.Queued == nil {
 		t.Fatal(result.Final)
 	}
 	came := client.ParseMessage(s.service.got()[0].text)
@@ -382,6 +432,7 @@ func TestOneMailboxTwice(t *testing.T) {
 	s.enrol(t, "ann@example.org")
 	s.enrol(t, "bea@example.org")
 	w := s.raw(t, client.AllProtocol)
+	w.send('D', append([]string{"C"}, trusting.Macros...)...)
 	w.send('M', "<a@b.c>")
 	w.want('c')
 	w.rcpt("bea@example.org", "bea@example.org", 'c')

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -79,6 +80,7 @@ type conn struct {
 	connect   map[string]string // macros of the connection
 	message   map[string]string // macros of the message
 	client    string            // the SMTP client's address as the MTA wrote it, "" where it has none
+	drained   bool              // we have ended the connection, between two messages
 	quit      bool              // the MTA has said that it is done
 	readErr   error             // why reading ended, nil where the MTA ended it
 	lastReply bool              // nothing is read any more once the reply is out
@@ -196,6 +198,7 @@ func (c *conn) awaitFrame(patience time.Duration) bool {
 	c.state.Lock()
 	defer c.state.Unlock()
 	if c.lastReply || c.draining && !c.busy {
+		c.drained = c.draining && c.writeErr == nil
 		return false
 	}
 	return c.SetReadDeadline(time.Now().Add(patience)) == nil
@@ -232,6 +235,10 @@ func (c *conn) drain() {
 func (c *conn) readError(err error) error {
 	c.state.Lock()
 	defer c.state.Unlock()
+	if c.draining && !c.busy && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.drained = true
+		return io.EOF
+	}
 	if c.draining && !c.busy || errors.Is(err, net.ErrClosed) {
 		return io.EOF
 	}

@@ -34,7 +34,11 @@ func (p *postfixCheck) hasMilter(ctx context.Context, s *postfixService, milters
 		for _, ref := range behind {
 			names = append(names, ref.endpoint)
 		}
-		p.warning("postfix: %s: the milters behind sealmilter see sealed mail: %s; put sealmilter last", s.name, strings.Join(names, ", "))
+		if p.splits {
+			p.wrong("postfix: %s: the milters behind sealmilter see sealed mail, and what they refuse or defer has been re-injected by then: %s; put sealmilter last", s.name, strings.Join(names, ", "))
+		} else {
+			p.warning("postfix: %s: the milters behind sealmilter see sealed mail: %s; put sealmilter last", s.name, strings.Join(names, ", "))
+		}
 	} else if p.problems == before {
 		p.ok("postfix: %s: has sealmilter (%s) as its last milter", s.name, ours.endpoint)
 	}

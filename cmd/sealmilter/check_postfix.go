@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"sealmilter/milter"
 )
 
 // postfixCheck holds a Postfix's configuration against what sealing needs.
@@ -20,7 +22,9 @@ type postfixCheck struct {
 	ours  []ourSocket
 	user  account // that smtpd and cleanup run as
 
-	sealing  []*postfixService // smtpd services that have sealmilter
+	splits   bool              // whether copies are re-injected
+	copies   *postfixService   // the smtpd that takes the copies of split messages, nil where none does
+	sealing  []*postfixService // the other smtpd services that have sealmilter
 	handedOn bool              // an smtpd without it hands its mail to a filter
 	said     map[string]bool   // what is the same for several services is said once
 }
@@ -47,6 +51,9 @@ func (r *report) postfix(ctx context.Context, cfg Config, dir string) {
 	if len(p.ours) == 0 {
 		p.warning("postfix: listen names the sockets of systemd and not where they are, so nobody can tell which milter is ours: give their addresses with --listen")
 	} else {
+		if p.splits = cfg.split() == milter.SplitReinject; p.splits {
+			p.copies = p.taker(ctx, cfg.Reinject.Address)
+		}
 		p.incoming(ctx)
 		for _, s := range p.sealing {
 			p.topology(ctx, s)
@@ -54,6 +61,7 @@ func (r *report) postfix(ctx context.Context, cfg Config, dir string) {
 		p.local(ctx)
 		p.atDelivery()
 		p.sizes()
+		p.reinjection(ctx, cfg)
 	}
 	p.delimiter(cfg.Recipients.Delimiter)
 	p.instance(ctx)
@@ -73,6 +81,9 @@ func (p *postfixCheck) wrong(format string, args ...any) { p.problem(exitConfig,
 // incoming looks at every service that takes mail by SMTP.
 func (p *postfixCheck) incoming(ctx context.Context) {
 	for _, s := range p.conf.running("smtpd") {
+		if s == p.copies {
+			continue
+		}
 		milters := parseMilters(p.conf.value(s, "smtpd_milters"))
 		at := p.find(ctx, milters)
 		overridden := contains(p.conf.value(s, "receive_override_options"), "no_milters")

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -70,8 +71,10 @@ func (c *Config) validateReinject() error {
 		if !strings.HasPrefix(path, "/") {
 			return c.invalid("reinject.address", "%q is no absolute path, expected unix:/PATH", r.Address)
 		}
-	} else if _, _, err := net.SplitHostPort(r.Address); err != nil {
+	} else if host, _, err := net.SplitHostPort(r.Address); err != nil {
 		return c.invalid("reinject.address", "%q is no address, expected HOST:PORT or unix:/PATH", r.Address)
+	} else if !isLoopback(host) { // whoever reaches that service sends mail past the filter
+		return c.invalid("reinject.address", "%q is not this machine, expected an address on loopback such as 127.0.0.1, or unix:/PATH", host)
 	}
 	for _, file := range []struct{ key, path string }{{"reinject.secret", r.Secret}, {"reinject.copies", r.Copies}} {
 		if file.path != "" && !strings.HasPrefix(file.path, "/") {
@@ -79,6 +82,11 @@ func (c *Config) validateReinject() error {
 		}
 	}
 	return nil
+}
+
+func isLoopback(host string) bool {
+	address, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && address.IsLoopback()
 }
 
 // minSecret is what a secret must have at least, in octets.

@@ -57,8 +57,9 @@ type Options struct {
 	EndTimeout time.Duration
 
 	// Macros are more of them, name and value in turn, that come with CONNECT, as
-	// an administrator may define them (milter_macro_defaults).
-	Macros []string
+	// an administrator may define them (milter_macro_defaults), and EndMacros those
+	// that come with the end of the message.
+	Macros, EndMacros []string
 
 	// Settle is how long Send listens after the verdict for answers that nobody
 	// asked for; 1 ms. Close finds those that come later.

@@ -156,6 +156,8 @@ func (s *Session) postfixMacros(st Stage, e Envelope, to Recipient) []string {
 			return m
 		}
 		return append([]string{"i", e.QueueID}, m...)
+	case EndOfMessage:
+		return append([]string{"i", e.QueueID}, s.opts.EndMacros...)
 	default:
 		return []string{"i", e.QueueID}
 	}

@@ -140,7 +140,8 @@ type Copy struct {
 	opening, closing string
 	prefix           []byte
 	spool            *spool
-	encoder          func(w io.Writer, eol string) io.WriteCloser
+	octets           int // that make a line
+	encoder          func(w io.Writer, eol string) encoder
 	encodedSize      func(size int64, eol int) int64
 }
 
@@ -159,7 +160,7 @@ func (c *Copy) Size(eol int) int64 {
 // WriteBody writes the entity's body with eol, CRLF or LF, at the end of each
 // line. All of it is ASCII.
 func (c *Copy) WriteBody(w io.Writer, eol string) error {
-	if _, err := io.WriteString(w, strings.ReplaceAll(c.opening, "\n", eol)); err != nil {
+	if _, err := io.WriteString(w, withEOL(c.opening, eol)); err != nil {
 		return err
 	}
 	encoder := c.encoder(w, eol)
@@ -172,6 +173,8 @@ func (c *Copy) WriteBody(w io.Writer, eol string) error {
 	if err := encoder.Close(); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, strings.ReplaceAll(c.closing, "\n", eol))
+	_, err := io.WriteString(w, withEOL(c.closing, eol))
 	return err
 }
+
+func withEOL(text, eol string) string { return strings.ReplaceAll(text, "\n", eol) }

@@ -65,7 +65,8 @@ func (m pgpMIME) copyFor(to []*keys.Key, now time.Time) (*Copy, error) {
 			"Content-Disposition: inline; filename=\"encrypted.asc\"\n\n",
 		closing:     "\n--" + boundary + "--\n",
 		prefix:      prefix,
-		encoder:     func(w io.Writer, eol string) io.WriteCloser { return openpgp.NewArmorWriter(w, eol) },
+		octets:      openpgp.LineOctets,
+		encoder:     func(w io.Writer, eol string) encoder { return openpgp.NewArmorWriter(w, eol) },
 		encodedSize: openpgp.ArmoredSize,
 	}, nil
 }

@@ -59,7 +59,8 @@ func (m smime) copyFor(to []*keys.Key, now time.Time) (*Copy, error) {
 			{"Content-Description", " S/MIME encrypted message"},
 		},
 		prefix:      prefix,
-		encoder:     func(w io.Writer, eol string) io.WriteCloser { return lines.New(w, lineOctets, eol) },
+		octets:      lineOctets,
+		encoder:     func(w io.Writer, eol string) encoder { return lines.New(w, lineOctets, eol) },
 		encodedSize: func(size int64, eol int) int64 { return lines.Size(size, lineOctets, eol) },
 	}, nil
 }

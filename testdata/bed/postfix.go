@@ -97,6 +97,28 @@ func (p *Postfix) Stop(t testing.TB) {
 	p.run(t, "stop")
 }
 
+// SetMain puts lines into main.cf in the place of those of the same name. It
+// holds from the next Start on.
+func (p *Postfix) SetMain(t testing.TB, lines ...string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(p.etc(), "main.cf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "etc/main.cf", merge(append([]string{string(text)}, lines...), parameterName))
+}
+
+// AddMaster puts services into master.cf in the place of those of the same name.
+// They are there from the next Start on.
+func (p *Postfix) AddMaster(t testing.TB, services ...string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(p.etc(), "master.cf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "etc/master.cf", merge(append([]string{string(text)}, services...), serviceName))
+}
+
 // Addr is where the SMTP server listens.
 func (p *Postfix) Addr() string { return "127.0.0.1:" + strconv.Itoa(p.Port) }
 

@@ -62,10 +62,13 @@ func (p *Postfix) mainCF(opts PostfixOptions, uid, gid uint32) string {
 		"smtpd_milters = " + strings.Join(opts.Milters, ", "),
 		"non_smtpd_milters = " + strings.Join(opts.NonSMTPDMilters, ", "),
 	}
-	return merge(append(lines, opts.Main...), func(line string) string {
-		name, _, _ := strings.Cut(line, "=")
-		return strings.TrimSpace(name)
-	})
+	return merge(append(lines, opts.Main...), parameterName)
+}
+
+// parameterName is what a line of main.cf sets.
+func parameterName(line string) string {
+	name, _, _ := strings.Cut(line, "=")
+	return strings.TrimSpace(name)
 }
 
 // masterCF is the stock list of services, none in a chroot.
@@ -97,10 +100,13 @@ func (p *Postfix) masterCF(opts PostfixOptions) string {
 		"scache unix - - n - 1 scache",
 		"postlog unix-dgram n - n - 1 postlogd",
 	}
-	return merge(append(lines, opts.Master...), func(line string) string {
-		fields := strings.Fields(line)
-		return strings.Join(fields[:min(2, len(fields))], " ") // a service is known by its name and its type
-	})
+	return merge(append(lines, opts.Master...), serviceName)
+}
+
+// serviceName is what a service is known by: its name and its type.
+func serviceName(line string) string {
+	fields := strings.Fields(line)
+	return strings.Join(fields[:min(2, len(fields))], " ")
 }
 
 // merge puts texts together in which an entry is a line and those behind it

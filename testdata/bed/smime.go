@@ -63,6 +63,18 @@ func DER(t testing.TB, mail []byte) []byte {
 	return openssl(t, mail, "cms", "-cmsout", "-inform", "SMIME", "-outform", "DER")
 }
 
+// CMSReaders are those whose certificates a mail names, by the common names of
+// the issuers: NewIdentity's certificates are their own.
+func CMSReaders(t testing.TB, mail []byte) (names []string) {
+	t.Helper()
+	for line := range strings.Lines(string(openssl(t, mail, "cms", "-cmsout", "-noout", "-print", "-inform", "SMIME"))) {
+		if _, name, found := strings.Cut(strings.TrimSpace(line), "issuer: CN="); found {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // GPGSM is GnuPG's S/MIME program with a home of its own.
 type GPGSM struct {
 	program string

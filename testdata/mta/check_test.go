@@ -18,8 +18,9 @@ import (
 // checked is a Postfix's configuration that "sealmilter check --postfix" reads.
 // Nothing of it is started.
 type checked struct {
-	dir   string // main.cf and master.cf are in etc; the queue would be in queue
-	store string
+	dir    string // main.cf and master.cf are in etc; the queue would be in queue
+	store  string
+	config string // the text of sealmilter.toml, "" for none
 }
 
 func newChecked(t *testing.T) *checked {
@@ -71,7 +72,15 @@ func (c *checked) run(t *testing.T, main, master, listen string, port int) (line
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command(bed.Program(t), "check", "--postfix", filepath.Join(c.dir, "etc"), "--store", c.store, "--listen", fill.Replace(listen))
+	args := []string{"check", "--postfix", filepath.Join(c.dir, "etc"), "--store", c.store, "--listen", fill.Replace(listen)}
+	if c.config != "" {
+		file := filepath.Join(c.dir, "sealmilter.toml")
+		if err := os.WriteFile(file, []byte(fill.Replace(c.config)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--config", file)
+	}
+	cmd := exec.Command(bed.Program(t), args...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()

@@ -69,6 +69,12 @@ func (l *Writer) Write(p []byte) (int, error) {
 	return written, nil
 }
 
+// Flush writes the lines that are full.
+func (l *Writer) Flush() error {
+	l.flush()
+	return l.err
+}
+
 // Close writes the last line.
 func (l *Writer) Close() error {
 	if len(l.rest) > 0 {

@@ -7,11 +7,12 @@ import (
 	"sealmilter/milter/envelope/lines"
 )
 
-// Armor (RFC 9580, section 6): 48 octets make a line of 64 characters.
+// LineOctets make a line of armor (RFC 9580, section 6), which has 64 characters.
+const LineOctets = 48
+
 const (
-	armorHead  = "-----BEGIN PGP MESSAGE-----"
-	armorTail  = "-----END PGP MESSAGE-----"
-	lineOctets = 48
+	armorHead = "-----BEGIN PGP MESSAGE-----"
+	armorTail = "-----END PGP MESSAGE-----"
 )
 
 // ArmorWriter is an io.WriteCloser that armors a message, with its checksum:
@@ -26,7 +27,7 @@ type ArmorWriter struct {
 
 // NewArmorWriter armors to w with eol at the end of each line.
 func NewArmorWriter(w io.Writer, eol string) *ArmorWriter {
-	return &ArmorWriter{w: w, eol: eol, lines: lines.New(w, lineOctets, eol), crc: NewCRC24()}
+	return &ArmorWriter{w: w, eol: eol, lines: lines.New(w, LineOctets, eol), crc: NewCRC24()}
 }
 
 // ArmoredSize is the length of size octets armored with line ends of eol
@@ -34,7 +35,7 @@ func NewArmorWriter(w io.Writer, eol string) *ArmorWriter {
 func ArmoredSize(size int64, eol int) int64 {
 	const checksum = len("=AAAA")
 	const others = 4 // lines: head, an empty one, checksum, tail
-	return int64(len(armorHead)+len(armorTail)+checksum+others*eol) + lines.Size(size, lineOctets, eol)
+	return int64(len(armorHead)+len(armorTail)+checksum+others*eol) + lines.Size(size, LineOctets, eol)
 }
 
 // Write armors p.
@@ -59,6 +60,9 @@ func (a *ArmorWriter) Close() error {
 	_, err := io.WriteString(a.w, "="+checksum+a.eol+armorTail+a.eol)
 	return err
 }
+
+// Flush writes the lines that are full.
+func (a *ArmorWriter) Flush() error { return a.lines.Flush() }
 
 func (a *ArmorWriter) open() error {
 	if a.opened {
