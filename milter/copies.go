@@ -31,7 +31,8 @@ type claim struct {
 	by     Reinjection
 	owner  string
 	copies [][]byte
-	done   bool // the verdict was to accept the message
+	of     map[string][]byte // the copies by the mailboxes that they are for
+	done   bool              // the verdict was to accept the message
 
 	ending  sync.Once
 	idle    *time.Timer     // ends the claim where the MTA says nothing more, nil before the verdict
@@ -62,10 +63,12 @@ func (s *session) claimCopies(ctx context.Context) error {
 	m := s.message
 	by := *m.settings.Reinjection
 	var copies [][]byte
-	var mailboxes []string
-	for _, same := range m.mailboxes() {
-		copies = append(copies, m.identity(same[0]))
-		mailboxes = append(mailboxes, same[0].mailbox(m.settings.Naming))
+	of := make(map[string][]byte)
+	mailboxes := m.mailboxes()
+	for _, same := range mailboxes {
+		identity := m.identity(same[0])
+		copies = append(copies, identity)
+		of[same[0].mailbox(m.settings.Naming)] = identity
 	}
 	owner, err := random()
 	if err != nil {
@@ -78,7 +81,7 @@ func (s *session) claimCopies(ctx context.Context) error {
 	shared, log := s.server.share(m.settings), m.settings.Log
 	// From here on the claim may be there, although no answer says so.
 	s.claim = &claim{
-		by: by, owner: owner, copies: copies,
+		by: by, owner: owner, copies: copies, of: of,
 		release: func() { s.server.release(shared) },
 		log:     func(err error) { log.Warn("copies in flight are not forgotten yet", "reason", err) },
 	}
@@ -87,18 +90,21 @@ func (s *session) claimCopies(ctx context.Context) error {
 		return fmt.Errorf("remembering the copies in flight: %w", err)
 	}
 	m.sent = make(map[string]bool)
-	for i, mailbox := range mailboxes {
-		if m.sent[mailbox] = sent[i]; sent[i] {
-			s.logSentBefore(m.mailboxes()[i])
+	for i, same := range mailboxes {
+		if sent[i] {
+			m.sent[same[0].mailbox(m.settings.Naming)] = true
+			s.logSentBefore(same)
 		}
 	}
 	return nil
 }
 
-// noteSent notes that a copy was accepted, in whatever time is left.
+// noteSent notes that a copy was accepted, in whatever time is left. It is called
+// for several at the same time.
 func (s *session) noteSent(ctx context.Context, g group) error {
 	for _, r := range g.recipients {
-		if err := s.claim.by.Copies.Sent(context.WithoutCancel(ctx), s.claim.owner, s.message.identity(r)); err != nil {
+		identity := s.claim.of[r.mailbox(s.message.settings.Naming)]
+		if err := s.claim.by.Copies.Sent(context.WithoutCancel(ctx), s.claim.owner, identity); err != nil {
 			s.logMayDouble(g, err)
 			return fmt.Errorf("remembering the copies in flight: %w", err)
 		}

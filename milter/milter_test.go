@@ -123,6 +123,9 @@ func newEntity(t testing.TB, address string) (entity *openpgp.Entity, public str
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What go-crypto finds out of a key it keeps, which is a race where several
+	// tests open with one key at the same time.
+	entity.DecryptionKeys(entity.Subkeys[0].PublicKey.KeyId, time.Now(), nil)
 	return entity, armored(t, entity)
 }
 

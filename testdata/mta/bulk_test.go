@@ -178,8 +178,14 @@ func TestBulk(t *testing.T) {
 	ratio := float64(median(ours)) / float64(median(files))
 	t.Logf("50 MB to %d undisclosed: %v, sending %d prepared files: %v (medians of %d), factor %.2f; memory %.1f MiB over idle (%.1f MiB)",
 		people, median(ours).Round(time.Millisecond), people-1, median(files).Round(time.Millisecond), rounds, ratio, float64(growth)/(1<<20), float64(idle)/(1<<20))
-	if ratio > 1.5 && !raceDetector {
-		t.Errorf("at most 1.5 times as long is allowed")
+	// One round on a busy machine says little: there the bar is for what would be
+	// wrong by a factor, such as a body that is encoded anew for each copy.
+	most := 2.5
+	if rounds > 1 {
+		most = 1.5
+	}
+	if ratio > most {
+		t.Errorf("at most %.1f times as long is allowed", most)
 	}
 }
 

@@ -1,5 +1,0 @@
-//go:build !race
-
-package mta_test
-
-const raceDetector = false
