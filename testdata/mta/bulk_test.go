@@ -41,7 +41,7 @@ func newBulk(t *testing.T, people int) *bulk {
 
 func (b *bulk) dial(t *testing.T) *client.Session {
 	t.Helper()
-	s, err := client.Dial("unix", filepath.Join(b.daemon.Dir, "sock"), client.Options{EndTimeout: 240 * time.Second})
+	s, err := client.Dial("unix", filepath.Join(b.daemon.Dir, "sock"), client.Options{EndTimeout: 240 * time.Second, Macros: []string{"{sealmilter_deletes}", "yes"}, EndMacros: []string{"v", "Postfix 3.7.11, sealmilter_deletes=yes"}})
 	if err != nil {
 		t.Fatal(err)
 	}
