@@ -21,7 +21,8 @@ import (
 // tries again. What was accepted by then is remembered, so that nobody gets it
 // twice, and is forgotten when the MTA has gone on. Between two queues nothing
 // is exactly once (RFC 1047): what breaks off between the target's acceptance
-// and our note of it is sent again.
+// and our note of it is sent again. So is what the MTA gives up after our verdict
+// without a word: to us that looks as if it had gone on.
 type Reinjection struct {
 	Target reinject.Target
 	Copies Copies
