@@ -5,38 +5,29 @@ package lines
 import (
 	"encoding/base64"
 	"io"
+	"slices"
 )
 
-const (
-	// textBuffer is how much text is gathered before it goes out.
-	textBuffer = 32 << 10
-	// batch is how many lines are encoded in one go.
-	batch = 64
-)
+// textBuffer is how much text is gathered before it goes out.
+const textBuffer = 32 << 10
 
 // Writer is an io.WriteCloser that encodes what is written to it, each line
 // with its end, the last one too.
 type Writer struct {
 	w      io.Writer
-	octets int // of a line; its columns are a third more
+	octets int // of a line
+	width  int // of a line with its end, in characters
 	eol    string
 
-	rest    []byte // octets of a line that is not full
-	encoded []byte // a batch without line ends
-	text    []byte // lines that wait to be written
-	err     error  // of the writer behind
+	rest []byte // octets of a line that is not full
+	text []byte // lines that wait to be written
+	err  error  // of the writer behind
 }
 
 // New encodes to w with octets in a line, a multiple of three, and eol at the
 // end of each.
 func New(w io.Writer, octets int, eol string) *Writer {
-	columns := base64.StdEncoding.EncodedLen(octets)
-	return &Writer{
-		w: w, octets: octets, eol: eol,
-		rest:    make([]byte, 0, octets),
-		encoded: make([]byte, batch*columns),
-		text:    make([]byte, 0, textBuffer+batch*(columns+len(eol))),
-	}
+	return &Writer{w: w, octets: octets, width: octets/3*4 + len(eol), eol: eol}
 }
 
 // Size is the length of size octets encoded with octets in a line and line
@@ -58,9 +49,10 @@ func (l *Writer) Write(p []byte) (int, error) {
 		}
 	}
 	for len(p) >= l.octets && l.err == nil {
-		n := min(len(p)/l.octets, batch) * l.octets
-		l.encode(p[:n])
-		p = p[n:]
+		// encode leaves room for a line at least.
+		count := min(len(p)/l.octets, max(1, (textBuffer-len(l.text))/l.width))
+		l.encode(p[:count*l.octets])
+		p = p[count*l.octets:]
 	}
 	if l.err != nil {
 		return 0, l.err
@@ -78,26 +70,29 @@ func (l *Writer) Flush() error {
 // Close writes the last line.
 func (l *Writer) Close() error {
 	if len(l.rest) > 0 {
-		l.encode(l.rest)
+		l.text = base64.StdEncoding.AppendEncode(l.text, l.rest)
+		l.text = append(l.text, l.eol...)
 		l.rest = l.rest[:0]
 	}
 	l.flush()
 	return l.err
 }
 
-// encode encodes a batch of full lines, or less than one.
+// encode encodes full lines. The text grows with them: most messages are far
+// shorter than the buffer.
 func (l *Writer) encode(octets []byte) {
-	columns := base64.StdEncoding.EncodedLen(l.octets)
-	encoded := l.encoded[:base64.StdEncoding.EncodedLen(len(octets))]
-	base64.StdEncoding.Encode(encoded, octets)
-	text := l.text
-	for ; len(encoded) > columns; encoded = encoded[columns:] {
-		text = append(text, encoded[:columns]...)
-		text = append(text, l.eol...)
+	l.text = slices.Grow(l.text, len(octets)/l.octets*l.width)
+	out := l.text[len(l.text):cap(l.text)]
+	line, eol := l.octets, l.eol
+	for ; len(octets) > 0; octets = octets[line:] {
+		out = encodeLine(out, octets[:line])
+		for i := range len(eol) { // shorter than what copy takes to begin
+			out[i] = eol[i]
+		}
+		out = out[len(eol):]
 	}
-	text = append(text, encoded...)
-	l.text = append(text, l.eol...)
-	if len(l.text) >= textBuffer {
+	l.text = l.text[:cap(l.text)-len(out)]
+	if len(l.text)+l.width > textBuffer {
 		l.flush()
 	}
 }

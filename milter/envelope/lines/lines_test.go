@@ -9,19 +9,19 @@ import (
 	"testing"
 )
 
-// slow is base64 in lines of 76, the slow way.
-func slow(content []byte, eol string) string {
+// slow is base64 in lines, the slow way.
+func slow(content []byte, octets int, eol string) string {
 	var text strings.Builder
 	encoded := base64.StdEncoding.EncodeToString(content)
 	for len(encoded) > 0 {
-		n := min(76, len(encoded))
+		n := min(octets/3*4, len(encoded))
 		text.WriteString(encoded[:n] + eol)
 		encoded = encoded[n:]
 	}
 	return text.String()
 }
 
-// TestBase64 compares at every length around a line, and around the buffer,
+// TestLines compares at every length around a line, and around the buffer,
 // written in pieces.
 func TestLines(t *testing.T) {
 	var lengths []int
@@ -33,7 +33,7 @@ func TestLines(t *testing.T) {
 		for _, size := range lengths {
 			content := make([]byte, size)
 			rand.Read(content)
-			want := slow(content, eol)
+			want := slow(content, 57, eol)
 			for _, piece := range []int{1, 7, 56, 57, 58, 1000, 65536} {
 				var text bytes.Buffer
 				w := New(&text, 57, eol)
