@@ -19,18 +19,27 @@ type pgpMIME struct {
 	*openpgp.Encrypter
 }
 
-func beginPGPMIME(w io.Writer, cipher keys.Cipher) (method, error) {
+func beginPGPMIME(w io.Writer, form keys.Form) (method, error) {
 	function := openpgp.AES256
-	if cipher == keys.AES128 {
+	if form.Cipher == keys.AES128 {
 		function = openpgp.AES128
 	}
-	encrypter, err := openpgp.NewEncrypter(w, function)
+	mode := openpgp.NoAEAD
+	switch form.AEAD {
+	case keys.GCM:
+		mode = openpgp.GCM
+	case keys.OCB:
+		mode = openpgp.OCB
+	}
+	encrypter, err := openpgp.NewEncrypter(w, function, mode)
 	return pgpMIME{encrypter}, err
 }
 
 func (m pgpMIME) addsType() bool { return true }
 
-func (m pgpMIME) copyFor(to []*keys.Key, now time.Time) (*Copy, error) {
+func (m pgpMIME) discard() {} // it holds one piece of a message at a time
+
+func (m pgpMIME) copyFor(to []*keys.Key, how Addressing, now time.Time) (*Copy, error) {
 	var public []*packet.PublicKey
 	seen := make(map[string]bool)
 	for _, key := range to {
@@ -44,7 +53,7 @@ func (m pgpMIME) copyFor(to []*keys.Key, now time.Time) (*Copy, error) {
 	if len(public) == 0 {
 		return nil, errors.New("no key to seal to")
 	}
-	prefix, err := m.Prefix(public)
+	prefix, err := m.Prefix(public, how.Hidden)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +61,7 @@ func (m pgpMIME) copyFor(to []*keys.Key, now time.Time) (*Copy, error) {
 	if err != nil {
 		return nil, err
 	}
+	armor := m.Armor(prefix)
 	return &Copy{
 		fields: []Field{{"Content-Type", " multipart/encrypted; protocol=\"application/pgp-encrypted\";\n\tboundary=\"" + boundary + "\""}},
 		opening: "This message was sealed to its recipient's OpenPGP key when it arrived.\n" +
@@ -66,8 +76,8 @@ func (m pgpMIME) copyFor(to []*keys.Key, now time.Time) (*Copy, error) {
 		closing:     "\n--" + boundary + "--\n",
 		prefix:      prefix,
 		octets:      openpgp.LineOctets,
-		encoder:     func(w io.Writer, eol string) encoder { return openpgp.NewArmorWriter(w, eol) },
-		encodedSize: openpgp.ArmoredSize,
+		encoder:     func(w io.Writer, eol string) encoder { return armor.Writer(w, eol) },
+		encodedSize: armor.Size,
 	}, nil
 }
 

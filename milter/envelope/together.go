@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"sealmilter/milter/envelope/lines"
-	"sealmilter/milter/envelope/openpgp"
 )
 
 // WriteBodies writes the bodies of several copies, each to a writer of its own
@@ -99,8 +98,6 @@ type shared struct {
 	voices       []*voice
 	head, middle int64 // octets that are left of each
 	lines        *lines.Writer
-	sum          openpgp.Sum // of the middle
-	joined       bool        // the middle is over
 }
 
 var errAllFailed = errors.New("none of the copies can be written")
@@ -119,24 +116,14 @@ func (s *shared) Write(p []byte) (int, error) {
 		return err
 	})
 	if len(middle) > 0 {
-		if _, summed := s.voices[0].encoder.(*openpgp.ArmorWriter); summed {
-			s.sum.Add(middle)
-		}
 		if _, err := s.lines.Write(middle); err != nil {
 			return 0, err
 		}
 	}
-	if s.head+s.middle == 0 && !s.joined {
-		s.joined = true
-		if err := s.lines.Close(); err != nil {
+	if s.head+s.middle == 0 {
+		if err := s.lines.Flush(); err != nil {
 			return 0, err
 		}
-		each(s.voices, func(v *voice) error {
-			if armor, summed := v.encoder.(*openpgp.ArmorWriter); summed {
-				armor.Join(s.sum)
-			}
-			return nil
-		})
 	}
 	each(s.voices, func(v *voice) error {
 		_, err := v.encoder.Write(tail)

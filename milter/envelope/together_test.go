@@ -43,7 +43,7 @@ func TestWriteBodies(t *testing.T) {
 				c := &Copy{opening: "a\nb\n", closing: "c\n", spool: s, octets: octets, prefix: bytes.Repeat([]byte{byte(len(copies))}, prefix)}
 				c.encoder = func(w io.Writer, eol string) encoder { return lines.New(w, octets, eol) }
 				if octets == openpgp.LineOctets {
-					c.encoder = func(w io.Writer, eol string) encoder { return openpgp.NewArmorWriter(w, eol) }
+					c.encoder = func(w io.Writer, eol string) encoder { return openpgp.Armor{}.Writer(w, eol) }
 				}
 				copies = append(copies, c)
 			}

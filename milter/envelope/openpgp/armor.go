@@ -15,27 +15,44 @@ const (
 	armorTail = "-----END PGP MESSAGE-----"
 )
 
-// ArmorWriter is an io.WriteCloser that armors a message, with its checksum:
-// readers of the time before RFC 9580 ask for one.
+// Armor is how one copy of a message is armored: all of it but the octets.
+type Armor struct {
+	checksum string // its line, or none
+}
+
+// Armor is that of the copy with such a prefix. Readers of the time before RFC
+// 9580 ask for a checksum. That of the body was made while it was encrypted.
+func (e *Encrypter) Armor(prefix []byte) Armor {
+	body, wanted := e.sealer.checksum()
+	if !wanted {
+		return Armor{}
+	}
+	octets := NewCRC24().Update(prefix).join(body, e.w.octets).Octets()
+	return Armor{checksum: "=" + base64.StdEncoding.EncodeToString(octets[:])}
+}
+
+// Size is the length of size octets armored with line ends of eol bytes.
+func (a Armor) Size(size int64, eol int) int64 {
+	ends := 3 // lines: head, an empty one, tail
+	if a.checksum != "" {
+		ends++
+	}
+	return int64(len(armorHead)+len(a.checksum)+len(armorTail)+ends*eol) + lines.Size(size, LineOctets, eol)
+}
+
+// Writer armors to w with eol at the end of each line.
+func (a Armor) Writer(w io.Writer, eol string) *ArmorWriter {
+	return &ArmorWriter{w: w, eol: eol, lines: lines.New(w, LineOctets, eol), checksum: a.checksum}
+}
+
+// ArmorWriter is an io.WriteCloser that armors a message. The checksum is that
+// of the whole copy, also where others write some of its lines.
 type ArmorWriter struct {
-	w      io.Writer
-	eol    string
-	lines  *lines.Writer
-	crc    CRC24
-	opened bool
-}
-
-// NewArmorWriter armors to w with eol at the end of each line.
-func NewArmorWriter(w io.Writer, eol string) *ArmorWriter {
-	return &ArmorWriter{w: w, eol: eol, lines: lines.New(w, LineOctets, eol), crc: NewCRC24()}
-}
-
-// ArmoredSize is the length of size octets armored with line ends of eol
-// bytes.
-func ArmoredSize(size int64, eol int) int64 {
-	const checksum = len("=AAAA")
-	const others = 4 // lines: head, an empty one, checksum, tail
-	return int64(len(armorHead)+len(armorTail)+checksum+others*eol) + lines.Size(size, LineOctets, eol)
+	w        io.Writer
+	eol      string
+	lines    *lines.Writer
+	checksum string
+	opened   bool
 }
 
 // Write armors p.
@@ -43,7 +60,6 @@ func (a *ArmorWriter) Write(p []byte) (int, error) {
 	if err := a.open(); err != nil {
 		return 0, err
 	}
-	a.crc = a.crc.Update(p)
 	return a.lines.Write(p)
 }
 
@@ -55,9 +71,11 @@ func (a *ArmorWriter) Close() error {
 	if err := a.lines.Close(); err != nil {
 		return err
 	}
-	octets := a.crc.Octets()
-	checksum := base64.StdEncoding.EncodeToString(octets[:])
-	_, err := io.WriteString(a.w, "="+checksum+a.eol+armorTail+a.eol)
+	closing := armorTail + a.eol
+	if a.checksum != "" {
+		closing = a.checksum + a.eol + closing
+	}
+	_, err := io.WriteString(a.w, closing)
 	return err
 }
 

@@ -1,21 +1,17 @@
 // Package openpgp writes encrypted OpenPGP messages (RFC 9580) as a stream:
-// the content is encrypted once, into a version 1 Symmetrically Encrypted and
-// Integrity Protected Data packet (section 5.13.1), and each copy of the
-// message puts its own Public Key Encrypted Session Key packets in front.
+// the content is encrypted once, into a Symmetrically Encrypted and Integrity
+// Protected Data packet (SEIPD, section 5.13), and each copy of the message
+// puts its own Public Key Encrypted Session Key packets (PKESK) in front.
 //
-// Version 1 is what every reader opens. The packet is written here, because
-// go-crypto's own CFB goes byte by byte; go-crypto makes the key packets.
+// Version 1 of SEIPD is what every reader opens; version 2, with an AEAD mode,
+// is what the newer ones prefer. Both are written here, because go-crypto's own
+// CFB and CRC go byte by byte; go-crypto makes the key packets.
 package openpgp
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
-	"crypto/sha1"
-	"crypto/subtle"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -30,20 +26,29 @@ const (
 	AES256 = packet.CipherAES256
 )
 
+// AEAD is the mode of a version 2 packet, or NoAEAD for one of version 1.
+type AEAD = packet.AEADMode
+
+// The modes that mail is sealed with. Every reader of version 2 knows OCB
+// (section 9.6); GCM is many times as fast.
+const (
+	NoAEAD AEAD = 0
+	OCB         = packet.AEADModeOCB
+	GCM         = packet.AEADModeGCM
+)
+
 const (
 	tagLiteral = 11
 	tagSEIPD   = 18
 	newFormat  = 0xC0 // first octet of a packet header, section 4.2
 
-	seipdVersion = 1
-	// mdcHeader opens the Modification Detection Code packet that ends the
-	// plaintext; it is hashed, the 20 octets behind it are the hash.
-	mdcHeader = "\xd3\x14"
-
-	// chunkExponent is the size of a partial body (section 4.2.1.4), as a
+	// partialExponent is the size of a partial body (section 4.2.1.4), as a
 	// power of two. The content's length is not known when it begins.
-	chunkExponent = 16
-	chunkSize     = 1 << chunkExponent
+	partialExponent = 16
+	partialSize     = 1 << partialExponent
+
+	// longestLength is what the length in a packet's header takes at most.
+	longestLength = 5
 )
 
 // maxPacket is the most that a packet's header can announce.
@@ -52,46 +57,62 @@ const maxPacket = 1<<32 - 1
 // Encrypter is an io.WriteCloser that encrypts what is written to it. Its
 // output is the body of the SEIPD packet; Prefix makes what stands in front.
 type Encrypter struct {
-	w          io.Writer
+	w          *counter
 	function   Cipher
+	mode       AEAD
 	sessionKey []byte
+	sealer     sealer
 
-	cbc    cipher.BlockMode
-	stream []byte // key stream; its first block belongs to the first block of plain
-	plain  []byte // packet octets that wait for encryption
-	hash   hash.Hash
-	chunk  []byte // content that waits for a partial body to fill
-	size   int64  // octets written to w
-	closed bool
+	// buffer begins with the octets of packets that wait to be encrypted, of
+	// which there are fewer than a unit. From room on it gathers content. Room
+	// has space for both what waits and a packet's length right in front of the
+	// content, so that the sealer gets them in one piece.
+	buffer  []byte
+	waiting int
+	room    int
+	closed  bool
+}
+
+// sealer encrypts packets. It writes its own header first.
+type sealer interface {
+	// unit is the number of octets that it encrypts at once.
+	unit() int
+	// seal encrypts as many whole units as p has and returns the rest. It may
+	// change p.
+	seal(p []byte) (rest []byte, err error)
+	// checksum is that of the output, for armor, which some packets must not have.
+	checksum() (crc CRC24, wanted bool)
+	// finish encrypts the last octets, fewer than a unit, and what protects the
+	// whole. It may change p and the spareRoom behind it.
+	finish(p []byte) error
 }
 
 // NewEncrypter begins a message whose SEIPD body goes to w, with a random
 // session key of its own.
-func NewEncrypter(w io.Writer, function Cipher) (*Encrypter, error) {
-	e := &Encrypter{w: w, function: function, hash: sha1.New()}
-	e.sessionKey = make([]byte, function.KeySize())
-	prefix := make([]byte, aes.BlockSize+2)
+func NewEncrypter(w io.Writer, function Cipher, mode AEAD) (*Encrypter, error) {
+	if function != AES128 && function != AES256 {
+		return nil, fmt.Errorf("there is no cipher %d", function)
+	}
+	e := &Encrypter{w: &counter{w: w}, function: function, mode: mode, sessionKey: make([]byte, function.KeySize())}
 	if _, err := rand.Read(e.sessionKey); err != nil {
 		return nil, fmt.Errorf("making a session key: %w", err)
 	}
-	if _, err := rand.Read(prefix[:aes.BlockSize]); err != nil {
-		return nil, fmt.Errorf("making a prefix: %w", err)
+	var first []byte
+	var err error
+	if mode == NoAEAD {
+		e.sealer, first, err = newCFB(e.w, e.sessionKey)
+	} else {
+		e.sealer, err = newChunks(e.w, function, mode, e.sessionKey)
 	}
-	copy(prefix[aes.BlockSize:], prefix[aes.BlockSize-2:aes.BlockSize]) // section 13.9, step 3
-	block, err := aes.NewCipher(e.sessionKey)
 	if err != nil {
-		return nil, fmt.Errorf("starting the cipher: %w", err)
-	}
-	e.stream = make([]byte, aes.BlockSize, chunkSize+2*aes.BlockSize)
-	block.Encrypt(e.stream, e.stream) // the key stream begins as the encrypted IV of zeros
-	e.cbc = cipher.NewCBCEncrypter(block, e.stream)
-	if err := e.output([]byte{seipdVersion}); err != nil {
 		return nil, err
 	}
+	e.room = e.sealer.unit() + longestLength
+	e.buffer = make([]byte, e.room, e.room+spareRoom)
+	e.waiting = copy(e.buffer, append(first, newFormat|tagLiteral))
 	// Literal data (section 5.9): binary, no file name, no date.
-	e.chunk = append(make([]byte, 0, chunkSize), 'b', 0, 0, 0, 0, 0)
-	e.plain = make([]byte, 0, chunkSize+64)
-	return e, e.encrypt(append(prefix, newFormat|tagLiteral))
+	_, err = e.Write([]byte{'b', 0, 0, 0, 0, 0})
+	return e, err
 }
 
 // Write encrypts content. An error of the writer behind is final.
@@ -101,20 +122,42 @@ func (e *Encrypter) Write(p []byte) (int, error) {
 	}
 	written := len(p)
 	for len(p) > 0 {
-		n := copy(e.chunk[len(e.chunk):chunkSize], p)
-		e.chunk, p = e.chunk[:len(e.chunk)+n], p[n:]
-		if len(e.chunk) < chunkSize {
+		n := min(e.room+partialSize-len(e.buffer), len(p))
+		e.grow(len(e.buffer) + n)
+		e.buffer, p = append(e.buffer, p[:n]...), p[n:]
+		if len(e.buffer) < e.room+partialSize {
 			break
 		}
-		if err := e.encrypt([]byte{0xE0 | chunkExponent}); err != nil {
+		rest, err := e.sealer.seal(e.behind([]byte{0xE0 | partialExponent}))
+		if err != nil {
 			return 0, err
 		}
-		if err := e.encrypt(e.chunk); err != nil {
-			return 0, err
-		}
-		e.chunk = e.chunk[:0]
+		e.waiting = copy(e.buffer, rest)
+		e.buffer = e.buffer[:e.room]
 	}
 	return written, nil
+}
+
+// grow makes the buffer hold so many octets, and then spareRoom more. Most
+// messages are far shorter than a partial body. What is left behind is cleared:
+// it is plaintext.
+func (e *Encrypter) grow(size int) {
+	if size+spareRoom <= cap(e.buffer) {
+		return
+	}
+	size = min(max(size, 2*cap(e.buffer)), e.room+partialSize)
+	bigger := make([]byte, len(e.buffer), size+spareRoom)
+	copy(bigger, e.buffer)
+	clear(e.buffer)
+	e.buffer = bigger
+}
+
+// behind puts the content behind its length, and that behind what waits.
+func (e *Encrypter) behind(length []byte) []byte {
+	start := e.room - len(length) - e.waiting
+	copy(e.buffer[start:], e.buffer[:e.waiting])
+	copy(e.buffer[start+e.waiting:], length)
+	return e.buffer[start:]
 }
 
 // Close ends the content and writes the rest of the packet.
@@ -123,61 +166,19 @@ func (e *Encrypter) Close() error {
 		return nil
 	}
 	e.closed = true
-	if err := e.encrypt(bodyLength(int64(len(e.chunk)))); err != nil {
+	rest, err := e.sealer.seal(e.behind(bodyLength(int64(len(e.buffer) - e.room))))
+	if err == nil {
+		err = e.sealer.finish(rest)
+	}
+	clear(e.buffer)
+	e.buffer = nil
+	if err != nil {
 		return err
 	}
-	if err := e.encrypt(e.chunk); err != nil {
-		return err
-	}
-	if err := e.encrypt([]byte(mdcHeader)); err != nil {
-		return err
-	}
-	e.plain = e.hash.Sum(e.plain)
-	if err := e.flush(); err != nil {
-		return err
-	}
-	subtle.XORBytes(e.plain, e.plain, e.stream[:len(e.plain)])
-	if err := e.output(e.plain); err != nil {
-		return err
-	}
-	e.plain, e.chunk, e.stream = nil, nil, nil
-	if e.size > maxPacket {
-		return fmt.Errorf("%d octets are more than an OpenPGP packet can hold", e.size)
+	if e.w.octets > maxPacket {
+		return fmt.Errorf("%d octets are more than an OpenPGP packet can hold", e.w.octets)
 	}
 	return nil
-}
-
-// encrypt hashes packet octets and encrypts as many blocks as are full.
-func (e *Encrypter) encrypt(p []byte) error {
-	e.hash.Write(p)
-	e.plain = append(e.plain, p...)
-	return e.flush()
-}
-
-// flush encrypts the full blocks of plain and keeps the rest. OpenPGP's CFB
-// makes C(i) = P(i) xor K(i) with K(i+1) = E(C(i)), so K(i+1) is
-// E(P(i) xor K(i)): the key stream is the CBC encryption of the plaintext,
-// for which processors have a fast path.
-func (e *Encrypter) flush() error {
-	full := len(e.plain) &^ (aes.BlockSize - 1)
-	if full == 0 {
-		return nil
-	}
-	e.stream = e.stream[:aes.BlockSize+full]
-	e.cbc.CryptBlocks(e.stream[aes.BlockSize:], e.plain[:full])
-	subtle.XORBytes(e.plain[:full], e.plain[:full], e.stream[:full])
-	if err := e.output(e.plain[:full]); err != nil {
-		return err
-	}
-	copy(e.stream, e.stream[full:])
-	e.plain = e.plain[:copy(e.plain, e.plain[full:])]
-	return nil
-}
-
-func (e *Encrypter) output(p []byte) error {
-	n, err := e.w.Write(p)
-	e.size += int64(n)
-	return err
 }
 
 // bodyLength writes a packet's length (section 4.2.1).
@@ -190,4 +191,16 @@ func bodyLength(n int64) []byte {
 		return []byte{byte(n>>8) + 192, byte(n)}
 	}
 	return []byte{0xFF, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
+}
+
+// counter counts the octets that go through it.
+type counter struct {
+	w      io.Writer
+	octets int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.octets += int64(n)
+	return n, err
 }

@@ -5,12 +5,11 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"fmt"
 	"io"
-	"strings"
+	mathrand "math/rand/v2"
+	"runtime"
 	"testing"
 
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
@@ -24,23 +23,23 @@ func newEntity(t testing.TB, config *packet.Config) *openpgp.Entity {
 	return entity
 }
 
-// sizes are those at which a block, a partial body or a length header begins
-// or ends.
+// sizes are those at which a block, a chunk, a partial body or a length header
+// begins or ends. Six octets of the literal data packet are in front.
 func sizes() []int {
-	all := []int{0, 1, 5, 15, 16, 17, 100, 184, 185, 186, 191, 192, 8376, 8377, 8378, 8383, 8384, 100_000, 1 << 20}
-	for _, around := range []int{chunkSize, 2 * chunkSize} {
-		for d := -8; d <= 2; d++ {
+	all := []int{0, 1, 5, 15, 16, 17, 35, 36, 37, 38, 39, 40, 100, 184, 185, 186, 191, 192, 8376, 8377, 8378, 8383, 8384, 100_000, 1 << 20}
+	for _, around := range []int{chunkSize, 2 * chunkSize, partialSize, partialSize + chunkSize, 2 * partialSize} {
+		for d := -14; d <= 2; d++ {
 			all = append(all, around+d)
 		}
 	}
 	return all
 }
 
-// seal encrypts content in pieces of one size and armors it.
-func seal(t testing.TB, function Cipher, content []byte, piece int, to ...*packet.PublicKey) []byte {
+// seal encrypts content in pieces of one size.
+func seal(t testing.TB, function Cipher, mode AEAD, hidden bool, content []byte, piece int, to ...*packet.PublicKey) []byte {
 	t.Helper()
 	var body bytes.Buffer
-	e, err := NewEncrypter(&body, function)
+	e, err := NewEncrypter(&body, function, mode)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,48 +53,84 @@ func seal(t testing.TB, function Cipher, content []byte, piece int, to ...*packe
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
-	prefix, err := e.Prefix(to)
+	prefix, err := e.Prefix(to, hidden)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return append(prefix, body.Bytes()...)
 }
 
-// TestReadByGoCrypto opens messages of every critical size, which includes
-// the check of the modification detection code.
+// open reads a message with go-crypto, to its end and what protects it.
+func open(sealed []byte, reader *openpgp.Entity) ([]byte, error) {
+	md, err := openpgp.ReadMessage(bytes.NewReader(sealed), openpgp.EntityList{reader}, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(md.UnverifiedBody)
+}
+
+// modes are all that a message can be encrypted with.
+var modes = map[string]AEAD{"CFB": NoAEAD, "OCB": OCB, "GCM": GCM}
+
+// TestReadByGoCrypto opens messages of every critical size.
 func TestReadByGoCrypto(t *testing.T) {
-	entity := newEntity(t, nil)
-	for _, function := range []Cipher{AES256, AES128} {
-		for _, size := range sizes() {
-			for _, piece := range []int{7001, 65535, 1 << 20} {
-				content := make([]byte, size)
-				rand.Read(content)
-				sealed := seal(t, function, content, piece, entity.Subkeys[0].PublicKey)
-				md, err := openpgp.ReadMessage(bytes.NewReader(sealed), openpgp.EntityList{entity}, nil, nil)
-				if err != nil {
-					t.Fatalf("cipher %d, size %d, pieces of %d: %v", function, size, piece, err)
-				}
-				got, err := io.ReadAll(md.UnverifiedBody)
-				if err != nil || !bytes.Equal(got, content) {
-					t.Fatalf("cipher %d, size %d, pieces of %d: %d bytes came back, error %v", function, size, piece, len(got), err)
+	entity := newEntity(t, &packet.Config{Algorithm: packet.PubKeyAlgoEd25519})
+	content := make([]byte, 1<<20)
+	rand.Read(content)
+	for name, mode := range modes {
+		for _, function := range []Cipher{AES256, AES128} {
+			for _, size := range sizes() {
+				for _, piece := range []int{7001, 65535, 1 << 20} {
+					sealed := seal(t, function, mode, false, content[:size], piece, entity.Subkeys[0].PublicKey)
+					if got, err := open(sealed, entity); err != nil || !bytes.Equal(got, content[:size]) {
+						t.Fatalf("%s, cipher %d, size %d, pieces of %d: %d bytes came back, error %v", name, function, size, piece, len(got), err)
+					}
 				}
 			}
 		}
 	}
 }
 
-// TestChangedMessage shows that the reader above notices a changed bit.
-func TestChangedMessage(t *testing.T) {
-	entity := newEntity(t, nil)
-	sealed := seal(t, AES256, bytes.Repeat([]byte("x"), 1000), 100, entity.Subkeys[0].PublicKey)
-	sealed[len(sealed)-500] ^= 1
-	md, err := openpgp.ReadMessage(bytes.NewReader(sealed), openpgp.EntityList{entity}, nil, nil)
-	if err == nil {
-		_, err = io.ReadAll(md.UnverifiedBody)
+// TestDamage shows that the reader above notices a changed bit anywhere in the
+// encrypted packet, and an end that comes early.
+func TestDamage(t *testing.T) {
+	entity := newEntity(t, &packet.Config{Algorithm: packet.PubKeyAlgoEd25519})
+	for name, mode := range modes {
+		for range 100 {
+			content := make([]byte, mathrand.IntN(3*chunkSize))
+			sealed := seal(t, AES256, mode, false, content, 5000, entity.Subkeys[0].PublicKey)
+			if _, err := open(sealed, entity); err != nil {
+				t.Fatalf("%s, %d octets: %v", name, len(content), err)
+			}
+			at := len(sealed) - 1 - mathrand.IntN(len(content)+spareRoom)
+			if _, err := open(sealed[:at], entity); err == nil {
+				t.Errorf("%s: %d octets of %d were opened", name, at, len(sealed))
+			}
+			sealed[at] ^= 1 << mathrand.IntN(8)
+			if got, err := open(sealed, entity); err == nil {
+				t.Errorf("%s: octet %d of %d was changed, and %d came back", name, at, len(sealed), len(got))
+			}
+		}
 	}
-	if err == nil {
-		t.Fatal("a changed message was opened")
+}
+
+// FuzzSeal: whatever is written, in whatever pieces, comes back, and armored it
+// is what it was.
+func FuzzSeal(f *testing.F) {
+	entity := newEntity(f, &packet.Config{Algorithm: packet.PubKeyAlgoEd25519})
+	for mode := range uint8(4) {
+		f.Add([]byte("content"), uint16(1), uint32(0), mode)
+		f.Add([]byte("content"), uint16(3), uint32(partialSize), mode)
+		f.Add([]byte("content"), uint16(9999), uint32(chunkSize-3), mode)
 	}
+	f.Fuzz(func(t *testing.T, content []byte, piece uint16, zeros uint32, choice uint8) {
+		mode := []AEAD{NoAEAD, OCB, GCM}[choice%3]
+		content = append(content, make([]byte, zeros%(2*partialSize))...)
+		sealed := seal(t, AES256, mode, choice&0x80 != 0, content, int(piece)+1, entity.Subkeys[0].PublicKey)
+		if got, err := open(sealed, entity); err != nil || !bytes.Equal(got, content) {
+			t.Fatalf("%d octets came back of %d, error %v", len(got), len(content), err)
+		}
+	})
 }
 
 // TestTwoCopies gives two readers the same encrypted body with key packets of
@@ -103,7 +138,7 @@ func TestChangedMessage(t *testing.T) {
 func TestTwoCopies(t *testing.T) {
 	one, two := newEntity(t, nil), newEntity(t, &packet.Config{Algorithm: packet.PubKeyAlgoRSA, RSABits: 2048})
 	var body bytes.Buffer
-	e, err := NewEncrypter(&body, AES256)
+	e, err := NewEncrypter(&body, AES256, NoAEAD)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +147,7 @@ func TestTwoCopies(t *testing.T) {
 		t.Fatal(err)
 	}
 	for reader, other := range map[*openpgp.Entity]*openpgp.Entity{one: two, two: one} {
-		prefix, err := e.Prefix([]*packet.PublicKey{reader.Subkeys[0].PublicKey})
+		prefix, err := e.Prefix([]*packet.PublicKey{reader.Subkeys[0].PublicKey}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,16 +168,16 @@ func TestTwoCopies(t *testing.T) {
 // TestCopyNeedsItsParts holds that nothing comes out before the end, and no
 // copy for nobody.
 func TestCopyNeedsItsParts(t *testing.T) {
-	e, err := NewEncrypter(io.Discard, AES256)
+	e, err := NewEncrypter(io.Discard, AES256, NoAEAD)
 	if err != nil {
 		t.Fatal(err)
 	}
 	key := newEntity(t, nil).Subkeys[0].PublicKey
-	if _, err := e.Prefix([]*packet.PublicKey{key}); err == nil {
+	if _, err := e.Prefix([]*packet.PublicKey{key}, false); err == nil {
 		t.Error("key packets were made for an unfinished message")
 	}
 	e.Close()
-	if _, err := e.Prefix(nil); err == nil {
+	if _, err := e.Prefix(nil, false); err == nil {
 		t.Error("a copy for nobody was made")
 	}
 	if _, err := e.Write([]byte("more")); err == nil {
@@ -161,10 +196,10 @@ func (f *failing) Write(p []byte) (int, error) {
 }
 
 func TestWriterFails(t *testing.T) {
-	for _, room := range []int{0, 1, 20, chunkSize, 3 * chunkSize} {
-		e, err := NewEncrypter(&failing{room}, AES256)
+	for _, room := range []int{0, 1, 20, partialSize, 3 * partialSize} {
+		e, err := NewEncrypter(&failing{room}, AES256, NoAEAD)
 		for i := 0; err == nil && i < 10; i++ {
-			_, err = e.Write(make([]byte, chunkSize))
+			_, err = e.Write(make([]byte, partialSize))
 		}
 		if err == nil {
 			err = e.Close()
@@ -175,76 +210,29 @@ func TestWriterFails(t *testing.T) {
 	}
 }
 
-// TestArmor compares with go-crypto's armor, line by line, at every length
-// around a line, written in pieces.
-func TestArmor(t *testing.T) {
-	for size := range 200 {
-		for _, piece := range []int{1, 7, 48, 1000} {
-			content := make([]byte, size)
-			rand.Read(content)
-			var ours, theirs bytes.Buffer
-			w := NewArmorWriter(&ours, "\n")
-			for rest := content; len(rest) > 0; {
-				n := min(piece, len(rest))
-				w.Write(rest[:n])
-				rest = rest[n:]
-			}
-			if err := w.Close(); err != nil {
-				t.Fatal(err)
-			}
-			a, err := armor.Encode(&theirs, "PGP MESSAGE", nil)
+// TestMemory holds that a message takes no more memory for being long, and a
+// short one little.
+func TestMemory(t *testing.T) {
+	piece := make([]byte, 65535)
+	for name, mode := range modes {
+		for _, c := range []struct{ pieces, most int }{{1, 512 << 10}, {300, 1 << 20}} {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			e, err := NewEncrypter(io.Discard, AES256, mode)
 			if err != nil {
 				t.Fatal(err)
 			}
-			a.Write(content)
-			a.Close()
-			// go-crypto leaves out the last line end, and writes one too many where there is nothing.
-			want := strings.Replace(theirs.String(), "\n\n\n=", "\n\n=", 1) + "\n"
-			if ours.String() != want {
-				t.Fatalf("size %d, pieces of %d:\n%s\nwant\n%s", size, piece, ours.String(), want)
+			for range c.pieces {
+				e.Write(piece)
+			}
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+			runtime.ReadMemStats(&after)
+			if took := after.TotalAlloc - before.TotalAlloc; took > uint64(c.most) {
+				t.Errorf("%s: %d octets took %d octets of memory", name, c.pieces*len(piece), took)
 			}
 		}
-	}
-}
-
-func TestArmoredSize(t *testing.T) {
-	for _, eol := range []string{"\n", "\r\n"} {
-		for _, size := range []int{0, 1, 2, 3, 47, 48, 49, 95, 96, 97, 40_000, 100_000} {
-			var text bytes.Buffer
-			w := NewArmorWriter(&text, eol)
-			w.Write(make([]byte, size))
-			w.Close()
-			if got := ArmoredSize(int64(size), len(eol)); got != int64(text.Len()) {
-				t.Errorf("ArmoredSize(%d, %d) = %d, armored it is %d", size, len(eol), got, text.Len())
-			}
-		}
-	}
-}
-
-func BenchmarkEncrypt(b *testing.B) {
-	key := newEntity(b, nil).Subkeys[0].PublicKey
-	for _, size := range []int{4 << 10, 10 << 20} {
-		content := make([]byte, size)
-		b.Run(fmt.Sprintf("armored/%d", size), func(b *testing.B) {
-			b.SetBytes(int64(size))
-			for b.Loop() {
-				var body bytes.Buffer
-				e, err := NewEncrypter(&body, AES256)
-				if err != nil {
-					b.Fatal(err)
-				}
-				e.Write(content)
-				e.Close()
-				prefix, err := e.Prefix([]*packet.PublicKey{key})
-				if err != nil {
-					b.Fatal(err)
-				}
-				w := NewArmorWriter(io.Discard, "\n")
-				w.Write(prefix)
-				w.Write(body.Bytes())
-				w.Close()
-			}
-		})
 	}
 }
 
@@ -256,7 +244,7 @@ func TestSecretsAreFresh(t *testing.T) {
 	for range 20 {
 		for _, function := range []Cipher{AES128, AES256} {
 			var body bytes.Buffer
-			e, err := NewEncrypter(&body, function)
+			e, err := NewEncrypter(&body, function, NoAEAD)
 			if err != nil {
 				t.Fatal(err)
 			}
