@@ -1,7 +1,6 @@
 package envelope
 
 import (
-	"crypto/x509"
 	"errors"
 	"io"
 	"time"
@@ -20,12 +19,12 @@ type smime struct {
 	*cms.Encrypter
 }
 
-func beginSMIME(w io.Writer, cipher keys.Cipher) (method, error) {
+func beginSMIME(w io.Writer, form keys.Form, budget *Budget) (method, error) {
 	function := cms.AES256
-	if cipher == keys.AES128 {
+	if form.Cipher == keys.AES128 {
 		function = cms.AES128
 	}
-	encrypter, err := cms.NewEncrypter(w, function)
+	encrypter, err := cms.NewEncrypter(w, function, cms.Options{GCM: form.AEAD == keys.GCM, Budget: budget})
 	return smime{encrypter}, err
 }
 
@@ -33,14 +32,16 @@ func beginSMIME(w io.Writer, cipher keys.Cipher) (method, error) {
 // for the plain text that it is, and show no header of it.
 func (m smime) addsType() bool { return false }
 
-func (m smime) copyFor(to []*keys.Key, now time.Time) (*Copy, error) {
-	var certificates []*x509.Certificate
+func (m smime) discard() { m.Discard() }
+
+func (m smime) copyFor(to []*keys.Key, how Addressing, now time.Time) (*Copy, error) {
+	var certificates []cms.Recipient
 	seen := make(map[string]bool)
 	for _, key := range to {
 		for _, c := range key.Certificates(now) {
 			if !seen[string(c.Raw)] {
 				seen[string(c.Raw)] = true
-				certificates = append(certificates, c)
+				certificates = append(certificates, cms.Recipient{Certificate: c, OAEP: how.OAEP || key.Options.OAEP, SubjectKeyID: how.SubjectKeyID})
 			}
 		}
 	}
@@ -53,7 +54,7 @@ func (m smime) copyFor(to []*keys.Key, now time.Time) (*Copy, error) {
 	}
 	return &Copy{
 		fields: []Field{
-			{"Content-Type", " application/pkcs7-mime; smime-type=enveloped-data;\n\tname=\"smime.p7m\""},
+			{"Content-Type", " application/pkcs7-mime; smime-type=" + m.SMIMEType() + ";\n\tname=\"smime.p7m\""},
 			{"Content-Transfer-Encoding", " base64"},
 			{"Content-Disposition", " attachment; filename=\"smime.p7m\""},
 			{"Content-Description", " S/MIME encrypted message"},

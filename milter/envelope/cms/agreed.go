@@ -18,11 +18,15 @@ import (
 )
 
 // readKeyAgree is a KeyAgreeRecipientInfo as others may write it (RFC 5753,
-// section 3.1.1).
+// section 3.1.1). The originator is a CHOICE under an explicit tag: a SEQUENCE
+// of one under an implicit tag has the same octets.
 type readKeyAgree struct {
 	Version    int
 	Originator struct {
-		Key originatorPublicKey `asn1:"tag:1"`
+		Key struct {
+			Algorithm pkix.AlgorithmIdentifier
+			PublicKey asn1.BitString
+		} `asn1:"tag:1"`
 	} `asn1:"tag:0"`
 	UKM       []byte `asn1:"optional,explicit,tag:1"`
 	Algorithm pkix.AlgorithmIdentifier
@@ -125,6 +129,8 @@ func kdfHash(scheme asn1.ObjectIdentifier) func() hash.Hash {
 	switch {
 	case scheme.Equal(asn1.ObjectIdentifier{1, 3, 133, 16, 840, 63, 0, 2}):
 		return sha1.New
+	case scheme.Equal(append(certicom, 0)):
+		return sha256.New224
 	case scheme.Equal(append(certicom, 1)):
 		return sha256.New
 	case scheme.Equal(append(certicom, 2)):
@@ -170,7 +176,7 @@ func unwrap3DES(wrapping, wrapped []byte) ([]byte, error) {
 	cipher.NewCBCDecrypter(block, inner[:ivSize]).CryptBlocks(key, key)
 	sum := sha1.Sum(key[:keySize])
 	if subtle.ConstantTimeCompare(sum[:sumSize], key[keySize:]) != 1 {
-		return nil, errors.New("the key does not fit, or the message was changed")
+		return nil, errChanged
 	}
 	return key[:keySize], nil
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -19,27 +18,30 @@ import (
 // cipher and the encoding alone cost, beside it.
 func BenchmarkSeal(b *testing.B) {
 	for _, kind := range []string{"rsa2048", "p256"} {
-		to := certificatesOf(newReader(b, kind, certificateOptions{}))
-		for _, size := range []int{4 << 10, 10 << 20} {
-			content := make([]byte, size)
-			ciphertext := bytes.NewBuffer(make([]byte, 0, size+bufferSize))
-			b.Run(fmt.Sprintf("%s/%d", kind, size), func(b *testing.B) {
-				b.SetBytes(int64(size))
-				b.ReportAllocs()
-				for b.Loop() {
-					ciphertext.Reset()
-					sealBase64(b, ciphertext, content, to)
-				}
-			})
+		r := newReader(b, kind, certificateOptions{})
+		for _, name := range everyForm {
+			for _, size := range []int{4 << 10, 10 << 20, 25 << 20} {
+				content := make([]byte, size)
+				output := bytes.NewBuffer(make([]byte, 0, size+bufferSize))
+				b.Run(fmt.Sprintf("%s/%s/%d", kind, name, size), func(b *testing.B) {
+					b.SetBytes(int64(size))
+					b.ReportAllocs()
+					for b.Loop() {
+						output.Reset()
+						sealBase64(b, output, forms[name], content, plain(r))
+					}
+				})
+			}
 		}
 	}
 }
 
-func sealBase64(b *testing.B, ciphertext *bytes.Buffer, content []byte, to []*x509.Certificate) {
-	e, err := NewEncrypter(ciphertext, AES256)
+func sealBase64(b *testing.B, output *bytes.Buffer, f form, content []byte, to []Recipient) {
+	e, err := NewEncrypter(output, f.cipher, f.options)
 	if err != nil {
 		b.Fatal(err)
 	}
+	defer e.Discard()
 	const chunk = 65535 // as the milter protocol brings them
 	for rest := content; len(rest) > 0; rest = rest[min(chunk, len(rest)):] {
 		e.Write(rest[:min(chunk, len(rest))])
@@ -51,14 +53,14 @@ func sealBase64(b *testing.B, ciphertext *bytes.Buffer, content []byte, to []*x5
 	}
 	w := lines.New(io.Discard, 57, "\r\n")
 	w.Write(prefix)
-	w.Write(ciphertext.Bytes())
+	w.Write(output.Bytes())
 	if err := w.Close(); err != nil {
 		b.Fatal(err)
 	}
 }
 
 func BenchmarkLimit(b *testing.B) {
-	for _, size := range []int{4 << 10, 10 << 20} {
+	for _, size := range []int{4 << 10, 10 << 20, 25 << 20} {
 		content, ciphertext := make([]byte, size), make([]byte, size)
 		text := make([]byte, base64.StdEncoding.EncodedLen(size))
 		block := must(aes.NewCipher(make([]byte, 32)))

@@ -1,9 +1,11 @@
 package cms
 
 import (
+	"bytes"
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // value is one value of BER (X.690). What mail programs write is not always
@@ -149,9 +151,26 @@ func (v value) der(depth int) ([]byte, error) {
 	}
 	identifier := byte(v.class<<6 | v.tag)
 	if v.constructed {
-		identifier |= 0x20
+		identifier |= constructed
 	}
-	return append(header(identifier, int64(len(content))), content...), nil
+	return enclose(identifier, 0, content), nil
+}
+
+// set writes a small value as a SET OF, whatever its tag is: sorted, as DER wants
+// it (X.690, section 11.6).
+func (v value) set() ([]byte, error) {
+	inside, err := v.children()
+	if err != nil {
+		return nil, err
+	}
+	members := make([][]byte, len(inside))
+	for i, child := range inside {
+		if members[i], err = child.der(1); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(members, bytes.Compare)
+	return enclose(tagSet, 0, members...), nil
 }
 
 // unmarshal reads a small value into what encoding/asn1 takes.

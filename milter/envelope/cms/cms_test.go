@@ -12,10 +12,10 @@ import (
 // TestFreshKeys holds that no two copies share an ephemeral key, and no two
 // messages a content key or an initialization vector.
 func TestFreshKeys(t *testing.T) {
-	to := certificatesOf(newReader(t, "p256", certificateOptions{}), newReader(t, "p256", certificateOptions{}))
+	to := plain(newReader(t, "p256", certificateOptions{}), newReader(t, "p256", certificateOptions{}))
 	seen := make(map[string]bool)
 	for range 10 {
-		e, ciphertext := encrypt(t, AES256, []byte("content"), 100)
+		e, ciphertext := encrypt(t, cbc256, []byte("content"), 100)
 		for _, secret := range [][]byte{e.key, e.iv} {
 			if seen[string(secret)] {
 				t.Fatal("a key or an initialization vector was used twice")
@@ -42,12 +42,12 @@ func TestFreshKeys(t *testing.T) {
 // TestSharedCertificates seals many messages to the same certificates at the
 // same time, and one message's copies too; the race detector looks on.
 func TestSharedCertificates(t *testing.T) {
-	to := certificatesOf(newReaders(t)...)
-	e, _ := encrypt(t, AES256, []byte("content"), 100)
+	to := plain(newReaders(t)...)
+	e, _ := encrypt(t, cbc256, []byte("content"), 100)
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			own, _ := encrypt(t, AES128, []byte("content"), 100)
+			own, _ := encrypt(t, gcm256, []byte("content"), 100)
 			for _, each := range []*Encrypter{own, e} {
 				if _, err := each.Prefix(to); err != nil {
 					t.Error(err)
@@ -61,8 +61,8 @@ func TestSharedCertificates(t *testing.T) {
 // TestCopyNeedsItsParts holds that nothing comes out before the end, no copy
 // for nobody, and no message without a cipher.
 func TestCopyNeedsItsParts(t *testing.T) {
-	to := certificatesOf(newReader(t, "p256", certificateOptions{}))
-	e, err := NewEncrypter(io.Discard, AES256)
+	to := plain(newReader(t, "p256", certificateOptions{}))
+	e, err := NewEncrypter(io.Discard, AES256, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestCopyNeedsItsParts(t *testing.T) {
 		t.Error("content was taken behind the end")
 	}
 	for _, c := range []Cipher{0, 3, -1} {
-		if _, err := NewEncrypter(io.Discard, c); err == nil {
+		if _, err := NewEncrypter(io.Discard, c, Options{}); err == nil {
 			t.Errorf("cipher %d was taken", c)
 		}
 	}
@@ -87,7 +87,7 @@ func TestCopyNeedsItsParts(t *testing.T) {
 
 // TestMemory holds that a message takes its buffers once, however long it is.
 func TestMemory(t *testing.T) {
-	e, err := NewEncrypter(io.Discard, AES256)
+	e, err := NewEncrypter(io.Discard, AES256, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestMemory(t *testing.T) {
 	if allocations != 0 {
 		t.Errorf("%v allocations for each Write", allocations)
 	}
-	if held := cap(e.buffer); held > 100<<10 {
+	if held := cap(e.mode.(*cbc).buffer); held > 100<<10 {
 		t.Errorf("%d octets are held", held)
 	}
 }
@@ -125,11 +125,11 @@ func (f *failing) Write(p []byte) (int, error) {
 // TestWriterFails holds that a message with a hole in it is never completed,
 // even where the disk has room again.
 func TestWriterFails(t *testing.T) {
-	to := certificatesOf(newReader(t, "p256", certificateOptions{}))
+	to := plain(newReader(t, "p256", certificateOptions{}))
 	for _, silent := range []bool{false, true} {
 		for _, room := range []int{0, 1, bufferSize - 1, bufferSize, 3 * bufferSize} {
 			disk := &failing{room, silent}
-			e, err := NewEncrypter(disk, AES256)
+			e, err := NewEncrypter(disk, AES256, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -150,11 +150,11 @@ func TestWriterFails(t *testing.T) {
 // TestTooLong begins where the longest message nearly ends.
 func TestTooLong(t *testing.T) {
 	for _, over := range []int64{0, 1} {
-		e, err := NewEncrypter(io.Discard, AES256)
+		e, err := NewEncrypter(io.Discard, AES256, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.size = maxSize - 16*(1-over)
+		e.out.size = maxSize - 16*(1-over)
 		if err := e.Close(); (err != nil) != (over == 1) {
 			t.Errorf("%d blocks too long: error %v", over, err)
 		}

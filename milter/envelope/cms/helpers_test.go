@@ -32,7 +32,27 @@ var kinds = map[string]func() crypto.Signer{
 // everyKind is their order in tables.
 var everyKind = []string{"rsa2048", "rsa4096", "p256", "p384", "p521"}
 
-var ciphers = map[string]Cipher{"aes-256-cbc": AES256, "aes-128-cbc": AES128}
+// form is how a message is sealed, as openssl names it.
+type form struct {
+	cipher  Cipher
+	options Options
+}
+
+var forms = map[string]form{
+	"aes-256-cbc": {cipher: AES256},
+	"aes-128-cbc": {cipher: AES128},
+	"aes-256-gcm": {AES256, Options{GCM: true}},
+	"aes-128-gcm": {AES128, Options{GCM: true}},
+}
+
+// everyForm is their order in tables.
+var everyForm = []string{"aes-256-cbc", "aes-128-cbc", "aes-256-gcm", "aes-128-gcm"}
+
+// Shorthands for the two that most tests are content with.
+var (
+	cbc256 = form{cipher: AES256}
+	gcm256 = form{AES256, Options{GCM: true}}
+)
 
 // sizes are those at which a block, a length header or a buffer begins or ends.
 var sizes = []int{0, 1, 15, 16, 17, 111, 112, 127, 128, 191, 239, 240, 255, 256, 65519, 65520, 65535, 65536, 1 << 20, 10 << 20}
@@ -53,8 +73,9 @@ type reader struct {
 
 // certificateOptions are what odd certificates have that others have not.
 type certificateOptions struct {
-	issuer []byte // DER of the name; nil is an ordinary one
-	serial *big.Int
+	issuer       []byte // DER of the name; nil is an ordinary one
+	serial       *big.Int
+	subjectKeyID []byte // nil is none
 }
 
 // newReader makes a certificate for a key of a kind. It is issued by itself
@@ -71,6 +92,7 @@ func newReader(t testing.TB, kind string, options certificateOptions) *reader {
 	}
 	template := &x509.Certificate{
 		SerialNumber:   options.serial,
+		SubjectKeyId:   options.subjectKeyID,
 		Subject:        pkix.Name{CommonName: "reader with " + kind},
 		EmailAddresses: []string{kind + "@example.org"},
 		NotBefore:      time.Now().Add(-time.Hour),
@@ -93,9 +115,18 @@ func newReaders(t testing.TB) (all []*reader) {
 	return all
 }
 
-func certificatesOf(readers ...*reader) (all []*x509.Certificate) {
+// plain is who is sealed to in the way that opens in most programs.
+func plain(readers ...*reader) (all []Recipient) {
 	for _, r := range readers {
-		all = append(all, r.certificate)
+		all = append(all, Recipient{Certificate: r.certificate})
+	}
+	return all
+}
+
+// chosen is who is sealed to by OAEP, and named by the subject key identifier.
+func chosen(readers ...*reader) (all []Recipient) {
+	for _, r := range readers {
+		all = append(all, Recipient{r.certificate, true, true})
 	}
 	return all
 }
@@ -128,23 +159,24 @@ func random(size int) []byte {
 }
 
 // seal encrypts content in pieces of one size.
-func seal(t testing.TB, c Cipher, content []byte, piece int, to ...*x509.Certificate) []byte {
+func seal(t testing.TB, f form, content []byte, piece int, to ...Recipient) []byte {
 	t.Helper()
-	e, ciphertext := encrypt(t, c, content, piece)
+	e, output := encrypt(t, f, content, piece)
 	prefix, err := e.Prefix(to)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(prefix, ciphertext...)
+	return append(prefix, output...)
 }
 
-func encrypt(t testing.TB, c Cipher, content []byte, piece int) (*Encrypter, []byte) {
+func encrypt(t testing.TB, f form, content []byte, piece int) (*Encrypter, []byte) {
 	t.Helper()
-	var ciphertext bytes.Buffer
-	e, err := NewEncrypter(&ciphertext, c)
+	var output bytes.Buffer
+	e, err := NewEncrypter(&output, f.cipher, f.options)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(e.Discard)
 	for len(content) > 0 {
 		n := min(piece, len(content))
 		if _, err := e.Write(content[:n]); err != nil {
@@ -155,10 +187,10 @@ func encrypt(t testing.TB, c Cipher, content []byte, piece int) (*Encrypter, []b
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if e.Size() != int64(ciphertext.Len()) {
-		t.Fatalf("Size is %d, %d octets were written", e.Size(), ciphertext.Len())
+	if e.Size() != int64(output.Len()) {
+		t.Fatalf("Size is %d, %d octets were written", e.Size(), output.Len())
 	}
-	return e, ciphertext.Bytes()
+	return e, output.Bytes()
 }
 
 // run calls a program and returns its output. An exit code other than 0 fails

@@ -69,9 +69,9 @@ func TestHostileCertificates(t *testing.T) {
 	}
 	hostile["no issuer"] = &x509.Certificate{SerialNumber: good.SerialNumber, PublicKey: good.PublicKey}
 	hostile["no serial"] = &x509.Certificate{RawIssuer: good.RawIssuer, PublicKey: good.PublicKey}
-	e, _ := encrypt(t, AES256, []byte("content"), 100)
+	e, _ := encrypt(t, cbc256, []byte("content"), 100)
 	for what, certificate := range hostile {
-		for _, to := range [][]*x509.Certificate{{certificate}, {good, certificate}} {
+		for _, to := range [][]Recipient{{{Certificate: certificate}}, {{Certificate: good}, {certificate, true, true}}} {
 			if prefix, err := e.Prefix(to); err == nil || prefix != nil {
 				t.Errorf("%s: error %v, %d octets", what, err, len(prefix))
 			}
@@ -83,7 +83,7 @@ func TestHostileCertificates(t *testing.T) {
 // parsed but not sealed to.
 func TestUnsupportedCertificates(t *testing.T) {
 	program := bed.Need(t, "openssl")
-	e, _ := encrypt(t, AES256, []byte("content"), 100)
+	e, _ := encrypt(t, cbc256, []byte("content"), 100)
 	for want, makeKey := range map[string][]string{
 		"1024 bits": {"genrsa", "1024"},
 		"1536 bits": {"genrsa", "1536"},
@@ -98,12 +98,12 @@ func TestUnsupportedCertificates(t *testing.T) {
 			t.Fatal(err)
 		}
 		der := run(t, nil, nil, program, "req", "-new", "-x509", "-key", file, "-subj", "/CN=reader", "-outform", "DER")
-		_, err := e.Prefix([]*x509.Certificate{parse(t, der)})
+		_, err := e.Prefix([]Recipient{{Certificate: parse(t, der)}})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: sealed, or error without %q: %v", makeKey, want, err)
 		}
 	}
-	if _, err := e.Prefix(certificatesOf(newReader(t, "p521", certificateOptions{}))); err != nil {
+	if _, err := e.Prefix(plain(newReader(t, "p521", certificateOptions{}))); err != nil {
 		t.Errorf("a good certificate after them: %v", err)
 	}
 }
@@ -112,8 +112,8 @@ func TestUnsupportedCertificates(t *testing.T) {
 func TestErrorsNameTheCertificate(t *testing.T) {
 	certificate := *newReader(t, "p256", certificateOptions{}).certificate
 	certificate.PublicKey = nil
-	e, _ := encrypt(t, AES256, nil, 1)
-	_, err := e.Prefix([]*x509.Certificate{&certificate})
+	e, _ := encrypt(t, cbc256, nil, 1)
+	_, err := e.Prefix([]Recipient{{Certificate: &certificate}})
 	if err == nil || !strings.Contains(err.Error(), "certificate "+fmt.Sprintf("%x", sha256.Sum256(certificate.Raw))) || strings.Contains(err.Error(), "@") {
 		t.Errorf("error %v", err)
 	}

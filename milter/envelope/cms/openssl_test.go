@@ -42,18 +42,24 @@ func TestOpenedByOpenSSL(t *testing.T) {
 	pieces := []int{1 << 30, 65535, 4093, 7}
 	for _, r := range readers {
 		o := newOpenSSL(t, r)
-		for name, c := range ciphers {
+		for name, f := range forms {
 			t.Run(r.name+"/"+name, func(t *testing.T) {
 				for i, size := range sizes {
+					if size >= 1<<20 && r != readers[0] {
+						continue // there is nothing of the reader in the content
+					}
 					content := random(size)
 					piece := pieces[i%len(pieces)]
 					if size > 1<<20 {
 						piece = 65537
 					}
-					if got := o.open(t, seal(t, c, content, piece, r.certificate)); !bytes.Equal(got, content) {
+					if got := o.open(t, seal(t, f, content, piece, plain(r)...)); !bytes.Equal(got, content) {
 						t.Fatalf("size %d, pieces of %d, alone: %d bytes came back", size, piece, len(got))
 					}
-					if got := o.open(t, seal(t, c, content, piece, certificatesOf(readers...)...)); !bytes.Equal(got, content) {
+					if size > 300 && size < 65535 || size > 65536 {
+						continue
+					}
+					if got := o.open(t, seal(t, f, content, piece, plain(readers...)...)); !bytes.Equal(got, content) {
 						t.Fatalf("size %d, pieces of %d, with others: %d bytes came back", size, piece, len(got))
 					}
 				}
@@ -68,7 +74,7 @@ func TestPiecesOpenedByOpenSSL(t *testing.T) {
 	o := newOpenSSL(t, r)
 	content := random(2*bufferSize + 1234)
 	for _, piece := range []int{1, 3, 15, 16, 17, 1000, bufferSize - 1, bufferSize, bufferSize + 1, 2 * bufferSize, 1 << 20} {
-		if got := o.open(t, seal(t, AES256, content, piece, r.certificate)); !bytes.Equal(got, content) {
+		if got := o.open(t, seal(t, cbc256, content, piece, plain(r)...)); !bytes.Equal(got, content) {
 			t.Errorf("pieces of %d: %d bytes came back", piece, len(got))
 		}
 	}
@@ -80,14 +86,14 @@ func TestPrintedByOpenSSL(t *testing.T) {
 	for _, kind := range everyKind {
 		r := newReader(t, kind, certificateOptions{})
 		o := newOpenSSL(t, r)
-		for name, c := range ciphers {
-			message := seal(t, c, random(1000), 1000, r.certificate)
-			want := []string{name, "pkcs7-envelopedData", "pkcs7-data", "issuerAndSerialNumber"}
+		for name, f := range forms {
+			message := seal(t, f, random(1000), 1000, plain(r)...)
+			want := []string{name, "nvelopedData", "pkcs7-data", "issuerAndSerialNumber"}
 			if strings.HasPrefix(kind, "rsa") {
 				want = append(want, "rsaEncryption", "d.ktri")
 			} else {
 				wrap := "id-aes256-wrap"
-				if c == AES128 {
+				if f.cipher == AES128 {
 					wrap = "id-aes128-wrap"
 				}
 				want = append(want, "dhSinglePass-stdDH-sha256kdf-scheme", "id-ecPublicKey", "d.kari", wrap)
@@ -157,7 +163,7 @@ func TestOddCertificates(t *testing.T) {
 		for _, kind := range []string{"rsa2048", "p256"} {
 			t.Run(what+"/"+kind, func(t *testing.T) {
 				r := newReader(t, kind, options)
-				message := seal(t, AES256, content, 1000, other.certificate, r.certificate)
+				message := seal(t, cbc256, content, 1000, plain(other, r)...)
 				strictly(t, message)
 				if !bytes.Contains(message, r.certificate.RawIssuer) {
 					t.Error("the issuer is not the certificate's, octet for octet")

@@ -1,10 +1,10 @@
 package cms
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/sha256"
 	"crypto/subtle"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/binary"
 	"errors"
@@ -12,21 +12,12 @@ import (
 	"hash"
 )
 
-// sharedInfo is ECC-CMS-SharedInfo (RFC 5753, section 7.2): it binds the
-// wrapping key to the algorithm and the length that it is for.
-type sharedInfo struct {
-	KeyInfo     pkix.AlgorithmIdentifier
-	SuppPubInfo []byte `asn1:"explicit,tag:2"`
-}
-
 // wrapAgreed wraps key with one of the same length that is derived from the
-// secret of a key agreement.
-func wrapAgreed(secret []byte, algorithm pkix.AlgorithmIdentifier, key []byte) ([]byte, error) {
+// secret of a key agreement. What is derived is bound to the algorithm and the
+// length that it is for, by ECC-CMS-SharedInfo (RFC 5753, section 7.2).
+func wrapAgreed(secret, algorithm, key []byte) ([]byte, error) {
 	bits := binary.BigEndian.AppendUint32(nil, uint32(8*len(key)))
-	info, err := asn1.Marshal(sharedInfo{algorithm, bits})
-	if err != nil {
-		return nil, fmt.Errorf("encoding the shared information: %w", err)
-	}
+	info := enclose(tagSequence, 0, algorithm, enclose(tagContext|constructed|2, 0, enclose(asn1.TagOctetString, 0, bits)))
 	return wrapKey(deriveKey(sha256.New(), secret, info, len(key)), key)
 }
 
@@ -77,4 +68,31 @@ func wrapKey(wrapping, key []byte) ([]byte, error) {
 		copy(place, b[semiblock:])
 	}
 	return wrapped, nil
+}
+
+// unwrapKey is the inverse of wrapKey (RFC 3394, section 2.2.2).
+func unwrapKey(wrapping, wrapped []byte) ([]byte, error) {
+	count := len(wrapped)/semiblock - 1
+	if len(wrapped)%semiblock != 0 || count < 2 {
+		return nil, errors.New("the message's key is damaged")
+	}
+	block, err := aes.NewCipher(wrapping)
+	if err != nil {
+		return nil, err
+	}
+	key := bytes.Clone(wrapped)
+	var b [aes.BlockSize]byte
+	for step := 6*count - 1; step >= 0; step-- {
+		place := key[semiblock*(1+step%count):][:semiblock]
+		copy(b[:], key[:semiblock])
+		b[semiblock-1] ^= byte(step + 1) // 6 times the count is far below 256
+		copy(b[semiblock:], place)
+		block.Decrypt(b[:], b[:])
+		copy(key, b[:semiblock])
+		copy(place, b[semiblock:])
+	}
+	if subtle.ConstantTimeCompare(key[:semiblock], bytes.Repeat([]byte{0xA6}, semiblock)) != 1 {
+		return nil, errChanged
+	}
+	return key[semiblock:], nil
 }
