@@ -5,7 +5,9 @@
 // What is encrypted, the payload, is the message whole: every header field as
 // the filter was shown it, in its order, an empty line, the body. So that any
 // OpenPGP program gives back the message byte for byte, and the sender's DKIM
-// signature verifies on it again. One thing may be added, see addedType.
+// signature verifies on it again. What may be added stands between those bytes
+// and comes off again without a doubt: a Content-Type field where there is none,
+// and what header protection says of the header, see addedType and payloadMark.
 //
 // The message is encrypted once, while it streams in. Copies for different
 // recipients differ in their key packets only, which are small.
@@ -36,8 +38,17 @@ func (f Field) Size() int64 { return int64(len(f.Name) + len(":") + len(f.Value)
 // Write for each piece of the body, Close, Copy for each copy; and Discard in
 // the end, whatever happened. It is not safe for concurrent use.
 type Sealing struct {
-	method method
-	spool  *spool
+	method     method
+	spool      *spool
+	protection keys.HeaderProtection
+}
+
+// Addressing is how the readers of a copy are named in it, and by which way its
+// key goes to them, beyond what the options of a key say.
+type Addressing struct {
+	Hidden       bool // OpenPGP: key packets that name nobody (RFC 9580, section 5.1.8)
+	OAEP         bool // S/MIME: RSAES-OAEP to every RSA certificate (RFC 3560)
+	SubjectKeyID bool // S/MIME: by the subject key identifier, where the certificate has one
 }
 
 // method encrypts one message, and wraps it up for each group of readers.
@@ -46,20 +57,22 @@ type method interface {
 	// addsType says whether a payload without a Content-Type field gets one.
 	addsType() bool
 	// copyFor makes the copy for some keys, once the message is closed.
-	copyFor(to []*keys.Key, now time.Time) (*Copy, error)
+	copyFor(to []*keys.Key, how Addressing, now time.Time) (*Copy, error)
+	// discard gives back what the method itself holds of the message.
+	discard()
 }
 
-// Begin starts a message that is sealed with one method and cipher.
-func Begin(name keys.Method, cipher keys.Cipher, where Spool) (*Sealing, error) {
-	s := &Sealing{spool: &spool{settings: where}}
+// Begin starts a message that is sealed in one form.
+func Begin(form keys.Form, where Spool) (*Sealing, error) {
+	s := &Sealing{spool: &spool{settings: where}, protection: form.Protection}
 	var err error
-	switch name {
+	switch form.Method {
 	case keys.OpenPGP:
-		s.method, err = beginPGPMIME(s.spool, cipher)
+		s.method, err = beginPGPMIME(s.spool, form)
 	case keys.SMIME:
-		s.method, err = beginSMIME(s.spool, cipher)
+		s.method, err = beginSMIME(s.spool, form, where.Budget)
 	default:
-		err = fmt.Errorf("sealing with %q is not supported", name)
+		err = fmt.Errorf("sealing with %q is not supported", form.Method)
 	}
 	if err != nil {
 		s.Discard()
@@ -72,34 +85,23 @@ func Begin(name keys.Method, cipher keys.Cipher, where Spool) (*Sealing, error) 
 // Thunderbird shows the whole header of such a payload as text. It is what
 // RFC 2045, section 5.2, assumes there anyway; the parameter marks it as ours.
 // A header that begins with these very bytes gets it too, so that whoever
-// opens the payload takes it off exactly once wherever it stands first.
+// opens the payload takes it off exactly once wherever it stands first. Under
+// header protection the payload has a Content-Type field of another kind, see
+// protect.
 const addedType = "Content-Type: text/plain; x-added=sealmilter\r\n"
 
 // Header seals the message's header and the empty line behind it.
 func (s *Sealing) Header(fields []Field) error {
-	var header bytes.Buffer
-	typed := false
-	for _, f := range fields {
-		typed = typed || strings.EqualFold(f.Name, "Content-Type")
-		header.WriteString(f.Name)
-		header.WriteByte(':')
-		header.WriteString(crlf(f.Value))
-		header.WriteString("\r\n")
-	}
-	if s.method.addsType() && (!typed || bytes.HasPrefix(header.Bytes(), []byte(addedType))) {
-		if _, err := s.Write([]byte(addedType)); err != nil {
-			return err
-		}
-	}
-	header.WriteString("\r\n")
-	_, err := s.Write(header.Bytes())
-	return err
+	return writeHeader(s, fields, s.protection, s.method.addsType())
 }
 
 // Original takes off a payload what Header added to it, and gives back the
 // message as the filter was shown it.
 func Original(payload []byte) []byte {
-	return bytes.TrimPrefix(payload, []byte(addedType))
+	if original, typed := bytes.CutPrefix(payload, []byte(addedType)); typed {
+		return original
+	}
+	return unmark(payload)
 }
 
 // Write seals the next piece of the body.
@@ -111,6 +113,9 @@ func (s *Sealing) Close() error { return s.method.Close() }
 // Discard gives back what the message took in memory and on disk. Copies of
 // it cannot be written any more. The zero Sealing holds nothing.
 func (s *Sealing) Discard() {
+	if s.method != nil {
+		s.method.discard()
+	}
 	if s.spool != nil {
 		s.spool.close()
 	}
@@ -118,12 +123,12 @@ func (s *Sealing) Discard() {
 
 // Copy seals the message to keys, as they are good at the moment now. It is
 // called once for each group of recipients who may know of each other.
-func (s *Sealing) Copy(to []*keys.Key, now time.Time) (*Copy, error) {
-	c, err := s.method.copyFor(to, now)
+func (s *Sealing) Copy(to []*keys.Key, how Addressing, now time.Time) (*Copy, error) {
+	c, err := s.method.copyFor(to, how, now)
 	if err != nil {
 		return nil, err
 	}
-	c.spool = s.spool
+	c.spool, c.protection = s.spool, s.protection
 	return c, nil
 }
 
@@ -134,7 +139,8 @@ func crlf(value string) string { return strings.ReplaceAll(value, "\n", "\r\n") 
 // Copy is one sealed copy of a message, a MIME entity. It can be written any
 // number of times until its Sealing is discarded.
 type Copy struct {
-	fields []Field
+	fields     []Field
+	protection keys.HeaderProtection
 	// The body is text around one encoded object, and the object is what is
 	// this copy's own, then what all copies share. Text has LF line ends.
 	opening, closing string

@@ -65,7 +65,7 @@ func (r reader) payload(t testing.TB, message []byte) []byte {
 // seal seals a message and returns the sealing.
 func seal(t testing.TB, where Spool, header []Field, body []byte) *Sealing {
 	t.Helper()
-	s, err := Begin(keys.OpenPGP, keys.AES256, where)
+	s, err := Begin(keys.Form{Method: keys.OpenPGP, Cipher: keys.AES256}, where)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestPayload(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			c, err := seal(t, Spool{}, test.header, []byte(test.body)).Copy([]*keys.Key{r.key}, time.Now())
+			c, err := seal(t, Spool{}, test.header, []byte(test.body)).Copy([]*keys.Key{r.key}, Addressing{}, time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,7 +164,7 @@ func TestSpool(t *testing.T) {
 		}
 		want := append([]byte("Content-Type: text/plain\r\n\r\n"), body...)
 		for range 2 {
-			c, err := s.Copy([]*keys.Key{r.key}, time.Now())
+			c, err := s.Copy([]*keys.Key{r.key}, Addressing{}, time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -185,7 +185,7 @@ func TestCopies(t *testing.T) {
 		for _, r := range to {
 			sealTo = append(sealTo, r.key, r.key) // one named twice gets one key packet
 		}
-		c, err := s.Copy(sealTo, time.Now())
+		c, err := s.Copy(sealTo, Addressing{}, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +229,7 @@ func TestSpoolFull(t *testing.T) {
 		bed.Skip(t, "a small file system cannot be mounted: "+err.Error())
 	}
 	defer syscall.Unmount(dir, 0)
-	s, err := Begin(keys.OpenPGP, keys.AES256, Spool{Dir: dir, Memory: 10_000})
+	s, err := Begin(keys.Form{Method: keys.OpenPGP, Cipher: keys.AES256}, Spool{Dir: dir, Memory: 10_000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestSpoolFull(t *testing.T) {
 }
 
 func TestSpoolDirMissing(t *testing.T) {
-	s, err := Begin(keys.OpenPGP, keys.AES256, Spool{Dir: filepath.Join(t.TempDir(), "gone"), Memory: 0})
+	s, err := Begin(keys.Form{Method: keys.OpenPGP, Cipher: keys.AES256}, Spool{Dir: filepath.Join(t.TempDir(), "gone"), Memory: 0})
 	if err == nil {
 		_, err = s.Write(make([]byte, 100_000))
 	}
@@ -261,7 +261,7 @@ func TestDiscarded(t *testing.T) {
 	r := newReader(t)
 	before := descriptors(t)
 	s := seal(t, Spool{Dir: t.TempDir(), Memory: 10}, nil, make([]byte, 100_000))
-	c, err := s.Copy([]*keys.Key{r.key}, time.Now())
+	c, err := s.Copy([]*keys.Key{r.key}, Addressing{}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,13 +284,13 @@ func descriptors(t *testing.T) int {
 }
 
 func TestCopyForNobody(t *testing.T) {
-	if _, err := seal(t, Spool{}, nil, nil).Copy(nil, time.Now()); err == nil {
+	if _, err := seal(t, Spool{}, nil, nil).Copy(nil, Addressing{}, time.Now()); err == nil {
 		t.Error("a copy for nobody was made")
 	}
 }
 
 func TestUnknownMethod(t *testing.T) {
-	if _, err := Begin("rot13", keys.AES256, Spool{}); err == nil {
+	if _, err := Begin(keys.Form{Method: "rot13", Cipher: keys.AES256}, Spool{}); err == nil {
 		t.Error("a method that nobody knows was taken on")
 	}
 }
@@ -299,7 +299,7 @@ func TestUnknownMethod(t *testing.T) {
 // not opened.
 func TestOpenRefuses(t *testing.T) {
 	r := newReader(t)
-	c, err := seal(t, Spool{Memory: 1 << 20}, nil, bytes.Repeat([]byte("body "), 500)).Copy([]*keys.Key{r.key}, time.Now())
+	c, err := seal(t, Spool{Memory: 1 << 20}, nil, bytes.Repeat([]byte("body "), 500)).Copy([]*keys.Key{r.key}, Addressing{}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +359,7 @@ func TestShape(t *testing.T) {
 	s := seal(t, Spool{Memory: 1 << 20}, nil, nil)
 	seen := make(map[string]bool)
 	for range 10 {
-		c, err := s.Copy([]*keys.Key{r.key}, time.Now())
+		c, err := s.Copy([]*keys.Key{r.key}, Addressing{}, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -77,7 +77,8 @@ func openSMIME(header, body []byte, with []cms.Identity) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decrypting: %w", err)
 	}
-	return payload, nil
+	// S/MIME payloads never had an addedType: one that stands first is the sender's.
+	return unmark(payload), nil
 }
 
 // splitHeader cuts a message at its first empty line. What a mail program

@@ -7,10 +7,12 @@ import (
 	"os"
 )
 
-// Spool says where ciphertext waits for the end of its message.
+// Spool says where a message waits for its end: ciphertext, or in memory and
+// under the budget what must be held whole.
 type Spool struct {
 	Dir    string // of the spool file; "" is the system's folder for temporary files
 	Memory int64  // bytes of one message that are held in memory before a file is made
+	Budget *Budget
 }
 
 // blockSize is the unit in which a spool takes memory.

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"mime"
+	"mime/multipart"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -49,6 +52,8 @@ func FuzzDetect(f *testing.F) {
 				t.Fatalf("go-crypto finds no armor: %v", err)
 			}
 			agreesOnPackets(t, block.Body, len(found.Readers))
+			agreesOnParts(t, header, body)
+			saysLittle(t, body)
 		case keys.SMIME:
 			agreesOnObject(t, header, body)
 		}
@@ -109,6 +114,63 @@ func agreesOnPackets(t *testing.T, message io.Reader, readers int) {
 			t.Fatalf("go-crypto finds %d readers, we %d", count, readers)
 		}
 		return
+	}
+}
+
+// agreesOnParts lets the standard library find the two parts of PGP/MIME, and no
+// third.
+func agreesOnParts(t *testing.T, header []envelope.Field, body []byte) {
+	t.Helper()
+	e, err := readEntity(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.kind != "multipart/encrypted" {
+		return
+	}
+	parts := multipart.NewReader(bytes.NewReader(body), e.params["boundary"])
+	for i, want := range []string{"application/pgp-encrypted", "application/octet-stream"} {
+		part, err := parts.NextRawPart()
+		if err != nil && strings.Contains(err.Error(), "malformed MIME header") {
+			return // it knows the names of HTTP's fields alone, which have no braces
+		}
+		if err != nil {
+			t.Fatalf("the standard library finds no part %d: %v", i+1, err)
+		}
+		if kind, _, _ := mime.ParseMediaType(part.Header.Get("Content-Type")); kind != want {
+			t.Fatalf("the standard library takes part %d for %q", i+1, kind)
+		}
+	}
+	if _, err := parts.NextRawPart(); !errors.Is(err, io.EOF) {
+		t.Fatalf("the standard library finds a third part, or %v", err)
+	}
+}
+
+// saysLittle counts what can be read beside the encrypted data: delimiters, the
+// headers of two parts, a sentence for those who know no MIME, armor headers.
+func saysLittle(t *testing.T, body []byte) {
+	t.Helper()
+	const delimiters = 3 * (70 + len("----"))
+	const most = delimiters + 2*maxPartHeader + maxArmorHeader + 200
+	words := 0
+	armor, data := false, false
+	for line := range bytes.Lines(body) {
+		line = bytes.TrimSpace(line)
+		switch {
+		case string(line) == armorHead:
+			armor = true
+		case string(line) == armorTail:
+			armor, data = false, false
+		case armor && len(line) == 0:
+			data = true
+		case !data:
+			words += len(line)
+		case bytes.ContainsAny(line, " \t:"):
+			t.Fatalf("%q stands within the data", line)
+		}
+	}
+	if words > most {
+		t.Fatalf("%d octets can be read beside the encrypted data, want at most %d", words, most)
 	}
 }
 
