@@ -131,8 +131,15 @@ func (f *Facts) Look(found *keys.Recipient, now time.Time) error {
 		return found.Unresolved
 	}
 	f.addNames(found)
+	var protection *keys.HeaderProtection
 	for i, account := range found.Accounts {
 		said, err := ParseSettings(account.Options)
+		if said.Protection != nil && protection != nil {
+			*protection = keys.Stricter(*protection, *said.Protection)
+		} else if said.Protection != nil {
+			protection = said.Protection
+		}
+		said.Protection = nil
 		switch {
 		case err != nil:
 			return err
@@ -142,6 +149,7 @@ func (f *Facts) Look(found *keys.Recipient, now time.Time) error {
 			f.Account = Settings{}
 		}
 	}
+	f.Account.Protection = protection
 	f.lookAtKeys(found.Accounts, now)
 	return nil
 }

@@ -130,6 +130,18 @@ func (p Policy) always(f Facts) bool {
 	return p.Settings.Always != nil && *p.Settings.Always
 }
 
+// Protection is what of the header is hidden in the recipient's copy: a choice
+// of the account, its domain or the site.
+func (p Policy) Protection(f Facts) keys.HeaderProtection {
+	switch {
+	case f.Account.Protection != nil:
+		return *f.Account.Protection
+	case p.Settings.Protection != nil:
+		return *p.Settings.Protection
+	}
+	return keys.NoProtection
+}
+
 // days writes a length of time as an operator would.
 func days(d time.Duration) string {
 	const day = 24 * time.Hour

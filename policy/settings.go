@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"sealmilter/keys"
 )
 
 // Settings are choices that the site, a domain or an account may make. What is
@@ -13,6 +15,8 @@ import (
 type Settings struct {
 	Outcomes map[KeyState]Outcome // for the states that setting names
 	Always   *bool                // seal what is sealed to the recipient already
+	// Protection is what of the header is hidden. It decides nothing.
+	Protection *keys.HeaderProtection
 }
 
 // settingNames are the names of what can be set for a state, in the store's
@@ -48,8 +52,8 @@ func (s *Settings) Set(state KeyState, name string) error {
 }
 
 // ParseSettings reads what an account and its domain have chosen, the options
-// of the store: a JSON object with no_key, expired, revoked, unusable, partial
-// and always. Names that it does not know are for others.
+// of the store: a JSON object with no_key, expired, revoked, unusable, partial,
+// always and header_protection. Names that it does not know are for others.
 func ParseSettings(options []byte) (s Settings, err error) {
 	if len(options) == 0 {
 		return s, nil
@@ -74,7 +78,29 @@ func ParseSettings(options []byte) (s Settings, err error) {
 			return s, fmt.Errorf("the option always of an account is neither true nor false")
 		}
 	}
+	if value, there := all["header_protection"]; there {
+		var chosen string
+		if err := json.Unmarshal(value, &chosen); err != nil {
+			return s, fmt.Errorf("the option header_protection of an account is no text")
+		}
+		protection, err := ParseProtection(chosen)
+		if err != nil {
+			return s, fmt.Errorf("the option header_protection of an account: %w", err)
+		}
+		s.Protection = &protection
+	}
 	return s, nil
+}
+
+// ParseProtection reads the name of a way to protect a header.
+func ParseProtection(name string) (keys.HeaderProtection, error) {
+	switch protection := keys.HeaderProtection(name); protection {
+	case "off":
+		return keys.NoProtection, nil
+	case keys.Baseline, keys.Shy:
+		return protection, nil
+	}
+	return keys.NoProtection, fmt.Errorf("%q is no way to protect a header, expected off, %s or %s", name, keys.Baseline, keys.Shy)
 }
 
 // HasCode says whether a rule's text begins with a reply code and an enhanced

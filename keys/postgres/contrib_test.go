@@ -156,6 +156,19 @@ func testReadme(t *testing.T, server *bed.Postgres) {
 	if warnings, err := s.Check(ctx); err != nil || len(warnings) != 0 {
 		t.Errorf("Check: %q, %v", warnings, err)
 	}
+
+	const withOptions = "jsonb_build_object('key', p.pgp_options)"
+	if !strings.Contains(contrib(t, "README.md"), withOptions) {
+		t.Errorf("README.md has no %s", withOptions)
+	}
+	_, function, _ := strings.Cut(blocks[3], "CREATE FUNCTION")
+	function, _, _ = strings.Cut(function, "ALTER FUNCTION")
+	server.SQL(t, site, `ALTER TABLE people ADD pgp_options jsonb; UPDATE people SET pgp_options = '{"aead": "gcm"}' WHERE pgp_key IS NOT NULL;
+		CREATE OR REPLACE FUNCTION`+strings.Replace(function, "NULL::jsonb", withOptions, 1))
+	rows, err := s.RecipientKeys(ctx, []string{"ann@example.org"})
+	if err != nil || len(rows) != 1 || string(rows[0].Options) != `{"key": {"aead": "gcm"}}` {
+		t.Errorf("a key with options: %+v, %v", rows, err)
+	}
 }
 
 // testAddresses: who is meant is the same in sealmilter's own tables and in

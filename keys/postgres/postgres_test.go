@@ -47,6 +47,7 @@ func TestPostgres(t *testing.T) {
 		{"EnrolledAlready", testEnrolledAlready},
 		{"Upgrade", testUpgrade},
 		{"UpgradeSite", testUpgradeSite},
+		{"UpgradeOptions", testUpgradeOptions},
 		{"Down", testDown},
 		{"Comments", testComments},
 		{"Locale", testLocale},
@@ -151,6 +152,11 @@ func (s conforming) RecipientKeys(ctx context.Context, addresses []string) ([]ke
 func (s conforming) SQL(t testing.TB, statements string) {
 	t.Helper()
 	s.sql(t, statements)
+}
+
+func (s conforming) TrySQL(statement string) error {
+	_, err := s.pool.Exec(context.Background(), statement)
+	return err
 }
 
 func newConforming(t *testing.T, server *bed.Postgres) conforming {

@@ -41,6 +41,7 @@ const (
 	invalidCatalogName    = "3D000" // there is no such database
 	insufficientPrivilege = "42501"
 	undefinedTable        = "42P01"
+	undefinedColumn       = "42703"
 	undefinedFunction     = "42883"
 	invalidSchemaName     = "3F000"
 )
@@ -87,7 +88,7 @@ func uncalled(err error, callable bool) error {
 // unsuited are the codes that a call meets where the function is not there, or
 // is not the one that is called: no schema, function, column or table, no
 // columns at all, no function.
-var unsuited = []string{invalidSchemaName, undefinedFunction, "42703", undefinedTable, "42601", "42809"}
+var unsuited = []string{invalidSchemaName, undefinedFunction, undefinedColumn, undefinedTable, "42601", "42809"}
 
 // unconnected makes one line of a failed connection, in which each host stands
 // once with what decided. Where one of several hosts was only away, it may be
@@ -244,7 +245,10 @@ func look(ctx context.Context, db querier) (has belongings, err error) {
 		2 = (SELECT count(*) FROM pg_catalog.pg_class AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace
 			WHERE n.nspname = 'sealmilter' AND t.relkind = 'r' AND t.relname IN ('accounts', 'keys')),
 		2 > (SELECT count(*) FROM pg_catalog.pg_class AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace
-			WHERE n.nspname = 'sealmilter' AND t.relkind = 'r' AND t.relname IN ('aliases', 'copies')),
+			WHERE n.nspname = 'sealmilter' AND t.relkind = 'r' AND t.relname IN ('aliases', 'copies'))
+			OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS c JOIN pg_catalog.pg_class AS t ON t.oid = c.attrelid
+				JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace
+				WHERE n.nspname = 'sealmilter' AND t.relname = 'keys' AND c.attname = 'options' AND NOT c.attisdropped),
 		coalesce((SELECT pg_catalog.string_agg('sealmilter.recipient_keys(' || pg_catalog.oidvectortypes(p.proargtypes) || ')', ', ')
 			FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
 			WHERE n.nspname = 'sealmilter' AND p.proname = 'recipient_keys'), ''),

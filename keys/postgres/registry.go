@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -17,12 +18,34 @@ import (
 )
 
 // AddKey implements keys.Registry. The trigger of the table makes the account.
-func (s *Store) AddKey(ctx context.Context, address, key string) (id int64, err error) {
-	const insert = `INSERT INTO sealmilter.keys (address, key) VALUES ($1, $2) RETURNING id`
-	if err := s.pool.QueryRow(ctx, insert, address, key).Scan(&id); err != nil {
+func (s *Store) AddKey(ctx context.Context, address, key string, options keys.KeyOptions) (id int64, err error) {
+	chosen, err := json.Marshal(options)
+	if err != nil {
+		return 0, fmt.Errorf("adding a key for %q: %w", address, err)
+	}
+	const insert = `INSERT INTO sealmilter.keys (address, key, options) VALUES ($1, $2, $3::jsonb) RETURNING id`
+	if err := s.pool.QueryRow(ctx, insert, address, key, string(chosen)).Scan(&id); err != nil {
 		return 0, fmt.Errorf("adding a key for %q: %w", address, s.refused(ctx, err))
 	}
 	return id, nil
+}
+
+// SetKeyOptions implements keys.Registry. What else an administrator has
+// written into the options by SQL stays.
+func (s *Store) SetKeyOptions(ctx context.Context, id int64, options keys.KeyOptions) error {
+	chosen, err := json.Marshal(options)
+	if err != nil {
+		return fmt.Errorf("setting the options of key %d: %w", id, err)
+	}
+	const update = `UPDATE sealmilter.keys SET options = (options - '{aead,oaep,ml_kem}'::text[]) || $2::jsonb WHERE id = $1`
+	done, err := s.pool.Exec(ctx, update, id, string(chosen))
+	if err != nil {
+		return fmt.Errorf("setting the options of key %d: %w", id, s.refused(ctx, err))
+	}
+	if done.RowsAffected() == 0 {
+		return fmt.Errorf("setting the options of key %d: %w", id, keys.ErrNoSuchKey)
+	}
+	return nil
 }
 
 // RemoveKey implements keys.Registry.
@@ -66,7 +89,7 @@ func (s *Store) Keys(ctx context.Context, address string) iter.Seq2[keys.Enrolle
 
 // page reads the keys that come after last, of one address or of all.
 func (s *Store) page(ctx context.Context, address string, last keys.Enrolled) ([]keys.Enrolled, error) {
-	query := `SELECT k.id, k.address, k.key, k.added, a.enabled, coalesce(a.method, ''), a.cipher
+	query := `SELECT k.id, k.address, k.key, k.added, a.enabled, coalesce(a.method, ''), a.cipher, k.options
 		FROM sealmilter.keys AS k JOIN sealmilter.accounts AS a ON a.address = k.address
 		WHERE (k.address, k.id) > ($1, $2)`
 	args := []any{last.Address, last.ID, pageSize}
@@ -92,7 +115,7 @@ const enrolledAlready = "key_is_enrolled_already"
 
 // refused keeps apart the ways in which a statement fails: the server has read
 // it and says no, it says no to this role (ErrRefused), it has no such tables
-// (ErrRefused on a site with tables of its own, else ErrNoSchema), or there
+// or columns (ErrRefused on a site with tables of its own, else ErrNoSchema), or there
 // was no answer (keys.ErrStore). A table's constraint is named for what is
 // wrong, so its name is the whole message.
 func (s *Store) refused(ctx context.Context, err error) error {
@@ -106,7 +129,7 @@ func (s *Store) refused(ctx context.Context, err error) error {
 		return &told{ErrEnrolledAlready.Error(), []error{ErrEnrolledAlready, err}}
 	case said.ConstraintName != "":
 		return fmt.Errorf("%s: %w", strings.ReplaceAll(said.ConstraintName, "_", " "), err)
-	case slices.Contains([]string{insufficientPrivilege, undefinedTable, invalidSchemaName}, said.Code):
+	case slices.Contains([]string{insufficientPrivilege, undefinedTable, undefinedColumn, invalidSchemaName}, said.Code):
 		has, _ := look(ctx, s.pool) // what is not known is taken for not there
 		switch {
 		case has.site != "":

@@ -14,7 +14,7 @@ import (
 )
 
 // The migrations, oldest first.
-var versions = []string{"migrations/00001_accounts_and_keys.sql", "migrations/00002_aliases_and_domains.sql", "copies.sql"}
+var versions = []string{"migrations/00001_accounts_and_keys.sql", "migrations/00002_aliases_and_domains.sql", "copies.sql", "migrations/00004_key_options.sql"}
 
 func script(t *testing.T, version int) string {
 	t.Helper()
@@ -29,7 +29,7 @@ func script(t *testing.T, version int) string {
 func goDown(t *testing.T, server *bed.Postgres, database string, version int) {
 	t.Helper()
 	down, found := copiesDown, true
-	if version < 3 {
+	if version != 3 {
 		_, down, found = strings.Cut(script(t, version), "-- +goose Down")
 	}
 	if !found {
@@ -87,7 +87,7 @@ func testUpgrade(t *testing.T, server *bed.Postgres) {
 		if err := admin.AddAlias(ctx, "info@example.org", "ann@example.org"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := admin.AddKey(ctx, "@example.org", "DOMAIN"); err != nil {
+		if _, err := admin.AddKey(ctx, "@example.org", "DOMAIN", keys.KeyOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		expect(t, ask(t, s, "ann@example.org", "info@example.org"),
@@ -99,12 +99,14 @@ func testUpgrade(t *testing.T, server *bed.Postgres) {
 		if owners := server.SQL(t, database, owners); owners != "sealmilter_owner" {
 			t.Errorf("the owners are %q", owners)
 		}
+		goDown(t, server, database, 4)
 		goDown(t, server, database, 3)
 		goDown(t, server, database, 2)
 		server.SQL(t, database, `DELETE FROM sealmilter.schema_version WHERE version_id >= 2`)
 		expect(t, ask(t, s, "ann@example.org", "info@example.org", "@example.org"),
 			"@example.org||false|", "ann@example.org|Ann@example.org|true|ANN", "info@example.org||false|")
-		if _, err := admin.AddKey(ctx, "@example.org", "DOMAIN"); err == nil || errors.Is(err, keys.ErrStore) {
+		const domain = `INSERT INTO sealmilter.keys (address, key) VALUES ('@example.org', 'DOMAIN')`
+		if _, err := admin.pool.Exec(ctx, domain); err == nil || !strings.Contains(err.Error(), "address_without_local_part") {
 			t.Errorf("a domain in version 1: %v", err)
 		}
 	}
@@ -130,6 +132,75 @@ func testUpgradeSite(t *testing.T, server *bed.Postgres) {
 	}
 	server.SQL(t, database, contrib(t, "roles.sql"))
 	expect(t, ask(t, daemon(t, server, database), "ann@example.org"), "ann@example.org|Ann@example.org|true|ANN")
+}
+
+// testUpgradeOptions: in version 3 no key has options, and whoever would give it
+// some hears that the tables are old; what the daemon's role may call, it may
+// call on, and the way back forgets the options and nothing else.
+func testUpgradeOptions(t *testing.T, server *bed.Postgres) {
+	ctx := context.Background()
+	database := migrated(t, server)
+	admin := opened(t, server.URL("postgres", database), Options{})
+	s := daemon(t, server, database)
+	id, err := admin.AddKey(ctx, "ann@example.org", "ANN", keys.KeyOptions{AEAD: keys.GCM})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rights = `SELECT proacl FROM pg_proc WHERE proname = 'recipient_keys' AND pronamespace = 'sealmilter'::regnamespace`
+	granted := server.SQL(t, database, rights)
+	for range 2 {
+		goDown(t, server, database, 4)
+		server.SQL(t, database, `DELETE FROM sealmilter.schema_version WHERE version_id = 4`)
+		expect(t, ask(t, s, "ann@example.org"), "ann@example.org|ann@example.org|true|ANN")
+		_, adding := admin.AddKey(ctx, "ann@example.org", "NEW", keys.KeyOptions{})
+		for what, err := range map[string]error{"setting options": admin.SetKeyOptions(ctx, id, keys.KeyOptions{OAEP: true}), "adding": adding} {
+			if !errors.Is(err, ErrNoSchema) {
+				t.Errorf("%s in version 3: %v", what, err)
+			}
+		}
+		if warnings, err := s.Check(ctx); err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "older sealmilter") {
+			t.Errorf("Check in version 3: %q, %v", warnings, err)
+		}
+		if from, to, err := Migrate(ctx, server.URL("postgres", database)); err != nil || from != 3 || to != 4 {
+			t.Fatalf("from %d to %d, %v", from, to, err)
+		}
+		if now := server.SQL(t, database, rights); now != granted {
+			t.Errorf("the rights were %s and are %s", granted, now)
+		}
+		if warnings, err := s.Check(ctx); err != nil || len(warnings) != 0 {
+			t.Errorf("Check: %q, %v", warnings, err)
+		}
+		if rows, err := s.RecipientKeys(ctx, []string{"ann@example.org"}); err != nil || len(rows) != 1 || string(rows[0].Options) != "{}" {
+			t.Errorf("after the way back: %+v, %v", rows, err)
+		}
+		if err := admin.SetKeyOptions(ctx, id, keys.KeyOptions{OAEP: true}); err != nil {
+			t.Error(err)
+		}
+		if rows, err := s.RecipientKeys(ctx, []string{"ann@example.org"}); err != nil || len(rows) != 1 || string(rows[0].Options) != `{"key": {"oaep": true}}` {
+			t.Errorf("with options: %+v, %v", rows, err)
+		}
+	}
+	// A function that a site has put beside our tables since, as in version 2.
+	goDown(t, server, database, 4)
+	server.SQL(t, database, `DELETE FROM sealmilter.schema_version WHERE version_id = 4;
+		DROP FUNCTION sealmilter.recipient_keys(text[])`)
+	server.SQL(t, database, siteFunction("text", `SELECT u, u, true, NULL::text, NULL::text, 'SITE KEY', '{"key": {"aead": "gcm"}}'::jsonb FROM unnest(addresses) AS u`))
+	if _, _, err := Migrate(ctx, server.URL("postgres", database)); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "not as sealmilter has made it") {
+		t.Errorf("Migrate: %v", err)
+	}
+	if columns := server.SQL(t, database, `SELECT count(*) FROM pg_attribute WHERE attrelid = 'sealmilter.keys'::regclass AND attname = 'options'`); columns != "0" {
+		t.Error("half of a migration was made")
+	}
+	server.SQL(t, database, `DROP FUNCTION sealmilter.recipient_keys(text[])`)
+	if from, to, err := Migrate(ctx, server.URL("postgres", database)); err != nil || from != 3 || to != 4 {
+		t.Fatalf("from %d to %d, %v", from, to, err)
+	}
+	if open := server.SQL(t, database, `SELECT has_function_privilege('public', 'sealmilter.recipient_keys(text[])', 'EXECUTE')`); open != "f" {
+		t.Error("everybody may call the new function")
+	}
+	if owners := server.SQL(t, database, owners); owners != "sealmilter_owner" {
+		t.Errorf("the owners are %q", owners)
+	}
 }
 
 // testDown: the way back is written, and leads to where it began.

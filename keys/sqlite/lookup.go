@@ -82,7 +82,7 @@ func namesOf(addresses []string, aliases map[string][]way) (names [][]string, ci
 
 // The choices of a domain count for every account in it.
 const lookup = `SELECT asked.address, coalesce(a.address, asked.target), a.enabled AND coalesce(d.enabled, 1),
-		a.method, a.cipher, k.key, a.options, d.options
+		a.method, a.cipher, k.key, a.options, d.options, k.options
 	FROM (SELECT value ->> 0 AS address, value ->> 1 AS name, value ->> 2 AS target FROM json_each(?)) AS asked
 	LEFT JOIN accounts AS a ON a.address = asked.name
 	LEFT JOIN accounts AS d ON d.address = substr(a.address, length(rtrim(a.address, replace(a.address, '@', ''))))
@@ -95,15 +95,15 @@ func collect(answer *sql.Rows, expected int) ([]keys.Row, error) {
 	size := 0
 	for answer.Next() {
 		var row keys.Row
-		var account, method, cipher, key, options, domain sql.NullString
+		var account, method, cipher, key, options, domain, ofKey sql.NullString
 		var enabled sql.NullBool
-		err := answer.Scan(&row.Address, &account, &enabled, &method, &cipher, &key, &options, &domain)
+		err := answer.Scan(&row.Address, &account, &enabled, &method, &cipher, &key, &options, &domain, &ofKey)
 		if err != nil {
 			return nil, err
 		}
 		row.Account, row.Known, row.Enabled, row.Key = account.String, enabled.Valid, enabled.Bool, key.String
 		row.Method, row.Cipher = keys.Method(method.String), keys.Cipher(cipher.String)
-		if row.Options, err = overlaid(domain.String, options.String); err != nil {
+		if row.Options, err = overlaid(domain.String, options.String, ofKey.String); err != nil {
 			return nil, err
 		}
 		if size += len(row.Key) + len(row.Options); size > maxAnswer {
@@ -115,22 +115,27 @@ func collect(answer *sql.Rows, expected int) ([]keys.Row, error) {
 }
 
 // overlaid are the options of a domain, but for those that the account has set
-// itself. It is PostgreSQL's || for objects, which json_patch is not: that one
-// takes null for a deletion and goes into nested objects.
-func overlaid(domain, account string) (json.RawMessage, error) {
-	switch {
-	case account == "":
+// itself, and under "key" those of the row's key, whose alone that name is. It
+// is PostgreSQL's || for objects, which json_patch is not: that one takes null
+// for a deletion and goes into nested objects.
+func overlaid(domain, account, key string) (json.RawMessage, error) {
+	if account == "" {
 		return nil, nil
-	case domain == "" || domain == "{}":
-		return json.RawMessage(account), nil
 	}
-	var all, own map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(domain), &all); err != nil {
-		return nil, fmt.Errorf("reading a domain's options: %w", err)
+	all := make(map[string]json.RawMessage)
+	for _, options := range []string{domain, account} {
+		if options == "" || options == "{}" {
+			continue
+		}
+		var chosen map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(options), &chosen); err != nil {
+			return nil, fmt.Errorf("reading the options of an account or its domain: %w", err)
+		}
+		maps.Copy(all, chosen)
 	}
-	if err := json.Unmarshal([]byte(account), &own); err != nil {
-		return nil, fmt.Errorf("reading an account's options: %w", err)
+	delete(all, "key")
+	if key != "" && key != "{}" {
+		all["key"] = json.RawMessage(key)
 	}
-	maps.Copy(all, own)
 	return json.Marshal(all)
 }

@@ -32,7 +32,7 @@ func TestMigrate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.AddKey(ctx, "ann@example.org", "KEY"); err != nil {
+	if _, err := s.AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if from, to, err := Migrate(ctx, path); err != nil || from != to || to < 1 {
@@ -109,7 +109,7 @@ func TestReadOnlyUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.AddKey(ctx, "ann@example.org", "KEY"); err != nil {
+	if _, err := s.AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if out := asNobody(t, dir, "TestAsReader", path); !strings.Contains(out, "read KEY") {
@@ -156,7 +156,7 @@ func TestAsReader(t *testing.T) {
 		t.Errorf("Check: %q, %v", warnings, err)
 	}
 	unwritable := path + " cannot be written by user nobody (owner root, group nogroup, mode 0640)"
-	if _, err := s.AddKey(context.Background(), "ann@example.org", "FORGED"); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), unwritable) {
+	if _, err := s.AddKey(context.Background(), "ann@example.org", "FORGED", keys.KeyOptions{}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), unwritable) {
 		t.Errorf("the reader adds a key: %v", err)
 	}
 	if err := s.RemoveKey(context.Background(), 1); !errors.Is(err, ErrRefused) || errors.Is(err, keys.ErrNoSuchKey) {

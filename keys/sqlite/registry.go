@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -13,8 +14,13 @@ import (
 )
 
 // AddKey implements keys.Registry. The triggers of the table make the account.
-func (s *Store) AddKey(ctx context.Context, address, key string) (id int64, err error) {
-	done, err := s.write.ExecContext(ctx, `INSERT INTO keys (address, key) VALUES (?, ?)`, address, key)
+func (s *Store) AddKey(ctx context.Context, address, key string, options keys.KeyOptions) (id int64, err error) {
+	chosen, err := json.Marshal(options)
+	if err != nil {
+		return 0, fmt.Errorf("adding a key for %q: %w", address, err)
+	}
+	const insert = `INSERT INTO keys (address, key, options) VALUES (?, ?, ?)`
+	done, err := s.write.ExecContext(ctx, insert, address, key, string(chosen))
 	if err == nil {
 		id, err = done.LastInsertId()
 	}
@@ -22,6 +28,24 @@ func (s *Store) AddKey(ctx context.Context, address, key string) (id int64, err 
 		return 0, fmt.Errorf("adding a key for %q: %w", address, s.refused(err))
 	}
 	return id, nil
+}
+
+// SetKeyOptions implements keys.Registry. What else an administrator has
+// written into the options by SQL stays.
+func (s *Store) SetKeyOptions(ctx context.Context, id int64, options keys.KeyOptions) error {
+	chosen, err := json.Marshal(options)
+	if err != nil {
+		return fmt.Errorf("setting the options of key %d: %w", id, err)
+	}
+	const update = `UPDATE keys SET options = json_patch(json_remove(options, '$.aead', '$.oaep', '$.ml_kem'), ?) WHERE id = ?`
+	done, err := s.write.ExecContext(ctx, update, string(chosen), id)
+	if err != nil {
+		return fmt.Errorf("setting the options of key %d: %w", id, s.refused(err))
+	}
+	if changed, err := done.RowsAffected(); err != nil || changed == 0 {
+		return fmt.Errorf("setting the options of key %d: %w", id, keys.ErrNoSuchKey)
+	}
+	return nil
 }
 
 // RemoveKey implements keys.Registry.
@@ -67,7 +91,7 @@ func (s *Store) Keys(ctx context.Context, address string) iter.Seq2[keys.Enrolle
 // Their order is that of bytes, as in PostgreSQL.
 func (s *Store) page(ctx context.Context, address string, last keys.Enrolled) ([]keys.Enrolled, error) {
 	query := `SELECT k.id, k.address, k.key, CAST(strftime('%s', k.added) AS INTEGER),
-			a.enabled, coalesce(a.method, ''), a.cipher
+			a.enabled, coalesce(a.method, ''), a.cipher, k.options
 		FROM keys AS k JOIN accounts AS a ON a.address = k.address
 		WHERE (k.address COLLATE BINARY, k.id) > (?1, ?2)`
 	args := []any{last.Address, last.ID, pageSize}
@@ -84,8 +108,12 @@ func (s *Store) page(ctx context.Context, address string, last keys.Enrolled) ([
 	for rows.Next() {
 		var key keys.Enrolled
 		var added int64
-		if err := rows.Scan(&key.ID, &key.Address, &key.Key, &added, &key.Enabled, &key.Method, &key.Cipher); err != nil {
+		var options []byte
+		if err := rows.Scan(&key.ID, &key.Address, &key.Key, &added, &key.Enabled, &key.Method, &key.Cipher, &options); err != nil {
 			return nil, err
+		}
+		if key.Options, err = keys.ParseKeyOptions(options); err != nil {
+			return nil, fmt.Errorf("key %d: %w", key.ID, err)
 		}
 		key.Added = time.Unix(added, 0)
 		page = append(page, key)

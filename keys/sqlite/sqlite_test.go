@@ -33,6 +33,11 @@ func (s store) SQL(t testing.TB, statements string) {
 	}
 }
 
+func (s store) TrySQL(statement string) error {
+	_, err := s.write.Exec(strings.ReplaceAll(statement, "sealmilter.", ""))
+	return err
+}
+
 // folder is a new folder in memory, where the machine has a place for one: the
 // suite commits some thousand times, and nothing here is about the disk.
 func folder(t *testing.T) string {
@@ -113,7 +118,7 @@ func TestFileVanishes(t *testing.T) {
 	if err := os.Remove(s.path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY"); err == nil {
+	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY", keys.KeyOptions{}); err == nil {
 		t.Error("a key was added to a file that is gone")
 	}
 	fresh, err := connect(s.path, time.Second, "&_query_only=1")
@@ -210,7 +215,7 @@ func TestShell(t *testing.T) {
 	if err == nil || !strings.Contains(out, "key_is_enrolled_already") {
 		t.Errorf("the same key again: the shell said %q, %v", out, err)
 	}
-	if _, err := s.AddKey(context.Background(), "bob@example.org", "B"); !errors.Is(err, ErrEnrolledAlready) {
+	if _, err := s.AddKey(context.Background(), "bob@example.org", "B", keys.KeyOptions{}); !errors.Is(err, ErrEnrolledAlready) {
 		t.Errorf("the same key again: %v", err)
 	}
 }
@@ -220,7 +225,7 @@ func TestShell(t *testing.T) {
 // that a lookup could not clean up.
 func TestWriterHolds(t *testing.T) {
 	s := newStore(t, Options{Timeout: 300 * time.Millisecond})
-	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY"); err != nil {
+	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	db, err := connect(s.path, time.Second, "")
@@ -247,7 +252,7 @@ func TestWriterHolds(t *testing.T) {
 
 func TestWriterKilled(t *testing.T) {
 	s := newStore(t, Options{})
-	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY"); err != nil {
+	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	// With hardly any cache the shell writes into the file before it commits;

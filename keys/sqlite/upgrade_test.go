@@ -13,7 +13,8 @@ import (
 )
 
 // The migrations, oldest first.
-var versions = []string{"migrations/00001_accounts_and_keys.sql", "migrations/00002_aliases_and_domains.sql"}
+var versions = []string{"migrations/00001_accounts_and_keys.sql", "migrations/00002_aliases_and_domains.sql",
+	"migrations/00003_key_options.sql"}
 
 func script(t *testing.T, version int) string {
 	t.Helper()
@@ -63,7 +64,7 @@ func TestUpgrade(t *testing.T) {
 		if err := s.AddAlias(ctx, "info@example.org", "ann@example.org"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.AddKey(ctx, "@Example.org", "DOMAIN"); err != nil {
+		if _, err := s.AddKey(ctx, "@Example.org", "DOMAIN", keys.KeyOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		for address, want := range map[string]string{"ann@example.org": "ANN", "info@example.org": "ANN", "@example.org": "DOMAIN"} {
@@ -76,12 +77,23 @@ func TestUpgrade(t *testing.T) {
 			out != "ok\nAnn@example.org\n@example.org\n" {
 			t.Errorf("the shell said %q, %v", out, err)
 		}
+		if err := s.SetKeyOptions(ctx, 1, keys.KeyOptions{AEAD: keys.OCB}); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := shell(t, s, `SELECT options FROM keys ORDER BY id; UPDATE keys SET options = '{"aead":"eax"}';`); err == nil ||
+			!strings.Contains(out, "{\"aead\":\"ocb\"}\n{}\n") || !strings.Contains(out, "aead_neither_gcm_nor_ocb") {
+			t.Errorf("the shell said %q, %v", out, err)
+		}
+		goDown(t, s, 3)
+		if _, err := s.Check(ctx); !errors.Is(err, ErrNoSchema) {
+			t.Errorf("Check in version 2: %v", err)
+		}
 		goDown(t, s, 2)
-		s.SQL(t, `DELETE FROM schema_version WHERE version_id = 2`)
+		s.SQL(t, `DELETE FROM schema_version WHERE version_id >= 2`)
 		if out, err := shell(t, s, `PRAGMA integrity_check; SELECT address FROM keys;`); err != nil || out != "ok\nAnn@example.org\n" {
 			t.Errorf("the shell said %q, %v", out, err)
 		}
-		if _, err := s.AddKey(ctx, "@example.org", "DOMAIN"); err == nil || errors.Is(err, keys.ErrStore) {
+		if _, err := s.write.Exec(`INSERT INTO keys (address, key) VALUES ('@example.org', 'DOMAIN')`); err == nil || !strings.Contains(err.Error(), "without_local_part") {
 			t.Errorf("a domain in version 1: %v", err)
 		}
 	}

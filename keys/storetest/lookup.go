@@ -190,11 +190,14 @@ func cancelled(t *testing.T, s Store) {
 	if !errors.Is(err, keys.ErrStore) || len(rows) != 0 {
 		t.Errorf("lookup: %v, %v, want an error that wraps ErrStore", rows, err)
 	}
-	if _, err := s.AddKey(ctx, "ann@example.org", "KEY"); !errors.Is(err, keys.ErrStore) {
+	if _, err := s.AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{}); !errors.Is(err, keys.ErrStore) {
 		t.Errorf("AddKey: %v, want an error that wraps ErrStore", err)
 	}
 	if err := s.RemoveKey(ctx, 1); !errors.Is(err, keys.ErrStore) || errors.Is(err, keys.ErrNoSuchKey) {
 		t.Errorf("RemoveKey: %v, want an error that wraps ErrStore", err)
+	}
+	if err := s.SetKeyOptions(ctx, 1, keys.KeyOptions{}); !errors.Is(err, keys.ErrStore) || errors.Is(err, keys.ErrNoSuchKey) {
+		t.Errorf("SetKeyOptions: %v, want an error that wraps ErrStore", err)
 	}
 	for _, err := range s.Keys(ctx, "") {
 		if !errors.Is(err, keys.ErrStore) {
@@ -228,7 +231,7 @@ func lookupsDuringWrites(t *testing.T, s Store) {
 		writers.Go(func() {
 			for i := range 40 {
 				address := fmt.Sprintf("writer%d@example.org", w)
-				id, err := s.AddKey(ctx, address, fmt.Sprintf("KEY %d.%d", w, i))
+				id, err := s.AddKey(ctx, address, fmt.Sprintf("KEY %d.%d", w, i), keys.KeyOptions{})
 				if err == nil && i%4 > 0 {
 					err = s.RemoveKey(ctx, id)
 				}

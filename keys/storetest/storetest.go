@@ -25,6 +25,8 @@ type Store interface {
 	// code. They name the tables as sealmilter.accounts and sealmilter.keys;
 	// a store that has no schemas leaves the first word out.
 	SQL(t testing.TB, statements string)
+	// TrySQL runs one statement, which may be refused.
+	TrySQL(statement string) error
 }
 
 // Run runs the suite. Open returns an empty store, closed by the test.
@@ -52,6 +54,10 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"list", list},
 		{"list many", listMany},
 		{"remove", remove},
+		{"options of keys", optionsOfKeys},
+		{"options of a key beside others", optionsBesideOthers},
+		{"set options of a key", setOptionsOfKey},
+		{"key option constraints", keyOptionConstraints},
 		{"alias ends", aliasEnds},
 		{"circles", circles},
 		{"whole domains", wholeDomains},
@@ -144,7 +150,12 @@ func shorten(s string) string {
 
 func add(t testing.TB, s keys.Registry, address, key string) int64 {
 	t.Helper()
-	id, err := s.AddKey(context.Background(), address, key)
+	return addWith(t, s, address, key, keys.KeyOptions{})
+}
+
+func addWith(t testing.TB, s keys.Registry, address, key string, options keys.KeyOptions) int64 {
+	t.Helper()
+	id, err := s.AddKey(context.Background(), address, key, options)
 	if err != nil {
 		t.Fatalf("adding a key: %v", err)
 	}
