@@ -35,8 +35,8 @@ func (s *session) logSealed(event string, g group) {
 		attrs = append(attrs, "site_can_read", fingerprints(p.GlobalKeys))
 	}
 	s.config().Log.Info(event, append(attrs,
-		"method", g.way.method,
-		"cipher", g.way.cipher,
+		"method", g.way.form.Method,
+		"cipher", g.way.form.Cipher,
 		"keys", fingerprints(g.to),
 		"body_bytes", m.size,
 		"sealed_bytes", m.sealedSize(g.sealed),

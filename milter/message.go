@@ -40,16 +40,10 @@ type message struct {
 	digest     hash.Hash       // of header and body, nil where nobody will ask for it
 
 	detector *detect.Detector
-	sealings map[content]*envelope.Sealing
+	sealings map[keys.Form]*envelope.Sealing
 	failed   error // why the message must stay with its sender
 
 	poisoned bool // a panic left it in a state that nobody knows
-}
-
-// content is how a message is encrypted: once for all who share it.
-type content struct {
-	method keys.Method
-	cipher keys.Cipher
 }
 
 // macroDeletes is set to "yes" by an administrator who knows that deleting a
@@ -108,21 +102,20 @@ func (m *message) weigh(now time.Time) error {
 // for each way in which they may be, and to look whether somebody else has.
 func (m *message) beginSealing() error {
 	m.detector = detect.New(m.header)
-	m.sealings = make(map[content]*envelope.Sealing)
+	m.sealings = make(map[keys.Form]*envelope.Sealing)
 	if by := m.settings.Reinjection; by != nil && len(m.recipients) > 1 {
 		m.beginDigest()
 	}
 	for _, r := range m.recipients {
 		for _, w := range r.ways {
-			as := w.content()
-			if !w.seals() || m.sealings[as] != nil {
+			if !w.seals() || m.sealings[w.form] != nil {
 				continue
 			}
-			sealing, err := envelope.Begin(w.method, w.cipher, m.settings.Spool)
+			sealing, err := envelope.Begin(w.form, m.settings.Spool)
 			if err != nil {
 				return fmt.Errorf("beginning to seal: %w", err)
 			}
-			m.sealings[as] = sealing
+			m.sealings[w.form] = sealing
 			if err := sealing.Header(m.header); err != nil {
 				return fmt.Errorf("sealing the header: %w", err)
 			}
@@ -178,11 +171,11 @@ func (m *message) seal(p *plan, now time.Time) error {
 		if g.way == nil || !g.way.seals() {
 			continue
 		}
-		sealing := m.sealings[g.way.content()]
+		sealing := m.sealings[g.way.form]
 		if sealing == nil {
 			return errors.New("internal error: the message was not sealed in the way that was decided")
 		}
-		c, err := sealing.Copy(g.to, now)
+		c, err := sealing.Copy(g.to, m.settings.Addressing, now)
 		if err != nil {
 			return fmt.Errorf("sealing to the recipients: %w", err)
 		}
@@ -194,15 +187,12 @@ func (m *message) seal(p *plan, now time.Time) error {
 // sealedSize is what the sealed message takes in the MTA's queue: header and
 // body with LF line ends, without what the MTA keeps of the envelope.
 func (m *message) sealedSize(sealed *envelope.Copy) int64 {
-	stay, added := sealed.OuterHeader(m.header)
+	kept, added := sealed.OuterHeader(m.header)
 	size := sealed.Size(1) + 1
-	for i, f := range m.header {
-		if stay[i] {
+	for _, f := range append(kept, added...) {
+		if f.Name != "" {
 			size += f.Size()
 		}
-	}
-	for _, f := range added {
-		size += f.Size()
 	}
 	return size
 }

@@ -195,7 +195,7 @@ func (m *message) join(groups []group, r *recipient, w *way) []group {
 			first := groups[i].recipients[0]
 			open := m.settings.Separate == SeparateNever || m.isDisclosed(first)
 			// Whose mail the site reads does not make it a reader of another's.
-			alike := groups[i].way.Outcome == w.Outcome && groups[i].way.content() == w.content() && hasCurve(groups[i].to) == hasCurve(w.to)
+			alike := groups[i].way.Outcome == w.Outcome && groups[i].way.form == w.form && hasCurve(groups[i].to) == hasCurve(w.to)
 			if open && alike {
 				groups[i].recipients = append(groups[i].recipients, r)
 				groups[i].to = append(groups[i].to, w.to...)

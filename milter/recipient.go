@@ -25,14 +25,11 @@ type recipient struct {
 // way is a decision that can come about and, where it seals, how.
 type way struct {
 	policy.Decision
-	method keys.Method
-	cipher keys.Cipher
-	to     []*keys.Key
+	form keys.Form
+	to   []*keys.Key
 }
 
 func (w *way) seals() bool { return w.Outcome == policy.Seal || w.Outcome == policy.Global }
-
-func (w *way) content() content { return content{w.method, w.cipher} }
 
 // settled is the decision, nil where what is still to come may change it.
 func (r *recipient) settled() *way {
@@ -148,7 +145,7 @@ func (r *recipient) weigh(p policy.Policy, now time.Time) error {
 	for _, decision := range p.Possible(r.facts) {
 		w := &way{Decision: decision}
 		if w.seals() {
-			if err := w.prepare(p, r.accounts, now); err != nil {
+			if err := w.prepare(p, r, now); err != nil {
 				return err
 			}
 		}
@@ -158,13 +155,12 @@ func (r *recipient) weigh(p policy.Policy, now time.Time) error {
 }
 
 // prepare settles how the message would be sealed.
-func (w *way) prepare(p policy.Policy, accounts []*keys.Account, now time.Time) (err error) {
-	readers := p.Readers(w.Decision, accounts, now)
-	w.method, w.to, err = keys.SealTo(readers, now)
+func (w *way) prepare(p policy.Policy, r *recipient, now time.Time) (err error) {
+	w.form, w.to, err = keys.SealTo(p.Readers(w.Decision, r.accounts, now), now)
 	if err != nil {
 		return fmt.Errorf("choosing what to seal to: %w", err)
 	}
-	w.cipher = keys.StrongestCipher(readers)
+	w.form.Protection = p.Protection(r.facts)
 	return nil
 }
 

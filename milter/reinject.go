@@ -131,14 +131,12 @@ func (s *session) copyHeader(g group) (string, error) {
 	if received := s.received(time.Now()); received != "" {
 		fields = slices.Insert(fields, 0, envelope.Field{Name: "Received", Value: " " + received})
 	}
-	stay, added := g.sealed.OuterHeader(m.header)
-	for i, f := range m.header {
-		if stay[i] {
-			fields = append(fields, f)
-		}
-	}
+	kept, added := g.sealed.OuterHeader(m.header)
 	var header strings.Builder
-	for _, f := range append(fields, added...) {
+	for _, f := range slices.Concat(fields, kept, added) {
+		if f.Name == "" {
+			continue
+		}
 		header.WriteString(f.Name + ":" + strings.ReplaceAll(f.Value, "\n", "\r\n") + "\r\n")
 	}
 	return header.String() + "\r\n", nil

@@ -9,9 +9,9 @@ import (
 	"sealmilter/milter/envelope"
 )
 
-// maxRemovals bounds the fields that are taken out of one message. Postfix
-// searches its queue file anew for each: 16,000 take it seconds.
-const maxRemovals = 1000
+// maxChanges bounds the fields that are taken out of one message or changed.
+// Postfix searches its queue file anew for each: 16,000 take it seconds.
+const maxChanges = 1000
 
 // maxBodyChunk is the largest piece of a body that both MTAs take.
 const maxBodyChunk = 65535
@@ -21,21 +21,24 @@ const maxBodyChunk = 65535
 // anything between its pieces. An error may leave the work half done; the
 // verdict that follows it keeps the message with its sender.
 func rewrite(edit *milter.Modifier, shown []envelope.Field, sealed *envelope.Copy, leading bool) error {
-	stay, added := sealed.OuterHeader(shown)
-	removed := removals(shown, stay)
-	if len(removed) > maxRemovals {
-		return fmt.Errorf("more than %d header fields would have to be removed", maxRemovals)
+	kept, added := sealed.OuterHeader(shown)
+	value := func(f envelope.Field) string {
+		if leading {
+			return f.Value
+		}
+		return strings.TrimPrefix(f.Value, " ") // the MTA puts the space in itself
 	}
-	for _, r := range removed {
-		if err := edit.ChangeHeader(r.index, r.name, ""); err != nil {
-			return fmt.Errorf("removing a header field: %w", err)
+	changed := changes(shown, kept)
+	if len(changed) > maxChanges {
+		return fmt.Errorf("more than %d header fields would have to be changed", maxChanges)
+	}
+	for _, c := range changed {
+		if err := edit.ChangeHeader(c.index, c.name, value(c.to)); err != nil {
+			return fmt.Errorf("changing a header field: %w", err)
 		}
 	}
 	for _, f := range added {
-		if !leading { // the MTA puts the space in itself
-			f.Value = strings.TrimPrefix(f.Value, " ")
-		}
-		if err := edit.AddHeader(f.Name, f.Value); err != nil {
+		if err := edit.AddHeader(f.Name, value(f)); err != nil {
 			return fmt.Errorf("adding a header field: %w", err)
 		}
 	}
@@ -49,29 +52,30 @@ func rewrite(edit *milter.Modifier, shown []envelope.Field, sealed *envelope.Cop
 	return nil
 }
 
-// removal names a header field by its name and its place among those of that
-// name, counted from 1.
-type removal struct {
+// change names a header field by its name and its place among those of that
+// name, counted from 1, and says what it becomes: the zero Field takes it out.
+type change struct {
 	name  string
 	index int
+	to    envelope.Field
 }
 
-// removals lists the fields that do not stay, the last first: Postfix counts
-// anew after each removal, Sendmail does not, and from the bottom up both come
-// to the same.
-func removals(shown []envelope.Field, stay []bool) (removed []removal) {
+// changes lists the fields that do not stay as they are, the last first: Postfix
+// counts anew after each removal, Sendmail does not, and from the bottom up both
+// come to the same.
+func changes(shown, kept []envelope.Field) (changed []change) {
 	left := make(map[string]int)
 	for _, f := range shown {
 		left[strings.ToLower(f.Name)]++
 	}
 	for i := len(shown) - 1; i >= 0; i-- {
 		name := strings.ToLower(shown[i].Name)
-		if !stay[i] {
-			removed = append(removed, removal{shown[i].Name, left[name]})
+		if kept[i] != shown[i] {
+			changed = append(changed, change{shown[i].Name, left[name], kept[i]})
 		}
 		left[name]--
 	}
-	return removed
+	return changed
 }
 
 // bodyWriter cuts a body into the pieces that the protocol allows. Its lines

@@ -24,6 +24,7 @@ type Config struct {
 	Policy       policy.Policy
 	Hidden       bool // whether a message sealed to hidden readers counts as sealed to its recipient
 	Spool        envelope.Spool
+	Addressing   envelope.Addressing
 	Log          *slog.Logger
 	LogAddresses bool  // whether recipients are named in the log
 	SizeLimit    int64 // bytes that a sealed message may have in the MTA's queue; 0: no limit

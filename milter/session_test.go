@@ -252,7 +252,7 @@ func TestRecipientDeferred(t *testing.T) {
 func TestOneOfTwoKeysUnreadable(t *testing.T) {
 	f := newFilter(t, nil)
 	ann := f.enrol(t, "ann@example.org")
-	if _, err := f.store.AddKey(t.Context(), "ann@example.org", "no key at all"); err != nil {
+	if _, err := f.store.AddKey(t.Context(), "ann@example.org", "no key at all", keys.KeyOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	opens(t, f.send(t, textMessage("hello"), "ann@example.org"), ann, textMessage("hello"))
@@ -306,7 +306,7 @@ func TestPanicInTheBody(t *testing.T) {
 		ours, _ := pipe(t)
 		s := newSession(f.Server, newConn(ours, defaultTimeouts), "")
 		s.conn.protocol = protocol
-		s.message = &message{settings: f.acquire(), detector: &detect.Detector{}, sealings: map[content]*envelope.Sealing{{}: {}}} // its encrypter is missing
+		s.message = &message{settings: f.acquire(), detector: &detect.Detector{}, sealings: map[keys.Form]*envelope.Sealing{{}: {}}} // its encrypter is missing
 		reply, err := s.BodyChunk([]byte("first"), nil)
 		if err != nil {
 			t.Fatal(err)

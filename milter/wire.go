@@ -277,7 +277,10 @@ func (c *conn) take(code milter.Code, data []byte) (ours bool, err error) {
 			return false, errors.New("an end of message with a piece of body in it")
 		}
 	case milter.CodeConn:
-		c.client = clientAddress(data)
+		sound := false
+		if c.client, sound = clientAddress(data); !sound { // go-milter would answer it, though the MTA was promised no answer
+			return false, errors.New("a malformed connect command")
+		}
 	case milter.CodeHelo, milter.CodeData, milter.CodeEOH, milter.CodeBody,
 		milter.CodeAbort:
 	default:
@@ -288,14 +291,20 @@ func (c *conn) take(code milter.Code, data []byte) (ours bool, err error) {
 
 // clientAddress reads the address in a CONNECT command: a name, NUL, the family
 // and, but for an unknown one, two octets of port and the address.
-func clientAddress(data []byte) string {
+func clientAddress(data []byte) (address string, sound bool) {
 	_, rest, _ := bytes.Cut(data, []byte{0})
-	const before = len("4") + 2
-	if len(rest) <= before || rest[0] != '4' && rest[0] != '6' {
-		return ""
+	if len(rest) == 0 {
+		return "", false
 	}
-	address, _, _ := bytes.Cut(rest[before:], []byte{0})
-	return string(address)
+	if rest[0] != '4' && rest[0] != '6' {
+		return "", true
+	}
+	const before = len("4") + 2
+	if len(rest) < before {
+		return "", false
+	}
+	found, _, _ := bytes.Cut(rest[before:], []byte{0})
+	return string(found), true
 }
 
 // takeHeader hands a header field on. go-milter is not shown it: it would keep
