@@ -37,8 +37,9 @@ func accountCommand() *cobra.Command {
 makes the account where there is none. @DOMAIN has the choices for all accounts
 of the domain that have made none.
 
-The options are ` + strings.Join(optionNames(), ", ") + `, with the same values
-as under [policy] in the configuration; an option without a value is taken away.`,
+The options are ` + strings.Join(optionNames(), ", ") + `,
+with the same values as under [policy] and [sealing] in the configuration; an
+option without a value is taken away.`,
 		Args: positional(cobra.ExactArgs(1)),
 		RunE: runAccountSet,
 	}
@@ -55,10 +56,13 @@ func optionNames() (names []string) {
 	for _, setting := range (PolicyConfig{}).stateSettings() {
 		names = append(names, setting.name)
 	}
-	return append(names, optionAlways)
+	return append(names, optionAlways, optionProtection)
 }
 
-const optionAlways = "always"
+const (
+	optionAlways     = "always"
+	optionProtection = "header_protection"
+)
 
 // accountRecord is an account as the commands show it. The JSON names are an
 // interface: they are added to, never changed.
@@ -147,7 +151,7 @@ func (r accountRecord) text(p policy.Policy) string {
 	}
 	line("Created", date(r.Created))
 	for _, key := range r.Keys {
-		line("Key", strings.TrimSpace(key.name()+" "+key.Algorithm)+", "+key.stateText())
+		line("Key", strings.TrimSpace(key.name()+" "+key.Algorithm)+", "+withOptions(key.stateText(), key.Options))
 	}
 	switch {
 	case r.KeysOf != "":

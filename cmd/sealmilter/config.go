@@ -24,6 +24,7 @@ type Config struct {
 	Recipients RecipientsConfig `toml:"recipients"`
 	Policy     PolicyConfig     `toml:"policy"`
 	Reinject   ReinjectConfig   `toml:"reinject"`
+	Sealing    SealingConfig    `toml:"sealing"`
 	Spool      SpoolConfig      `toml:"spool"`
 	Log        LogConfig        `toml:"log"`
 
@@ -72,7 +73,11 @@ type EncryptionConfig struct {
 type SpoolConfig struct {
 	Directory string `toml:"directory"`
 	Memory    size   `toml:"memory"`
+	Total     size   `toml:"total"`
 }
+
+// minSpoolTotal is room for one ordinary message.
+const minSpoolTotal size = 1 << 20
 
 // LogConfig is what is logged, and how.
 type LogConfig struct {
@@ -106,7 +111,8 @@ func defaultConfig() Config {
 		Recipients: RecipientsConfig{Delimiter: "+", Separate: separates[milter.SeparateUndisclosed]},
 		Policy:     defaultPolicyConfig(),
 		Reinject:   ReinjectConfig{Protocol: "smtp", Timeout: duration(60 * time.Second)},
-		Spool:      SpoolConfig{Memory: 1 << 20},
+		Sealing:    SealingConfig{HeaderProtection: protectionOff},
+		Spool:      SpoolConfig{Memory: 1 << 20, Total: 256 << 20},
 		Log:        LogConfig{Level: logLevel(slog.LevelInfo), Format: "text"},
 	}
 }
@@ -187,6 +193,10 @@ func (c *Config) validate() error {
 		return c.invalid("store.timeout", "%s is no time to answer in, expected more than 0s", c.Store.Timeout)
 	case c.Spool.Memory > maxSize:
 		return c.invalid("spool.memory", "%d bytes are more than any machine has, expected %s", int64(c.Spool.Memory), c.Spool.Memory.expects())
+	case c.Spool.Total < minSpoolTotal:
+		return c.invalid("spool.total", "%s is less than one message may take, expected %s or more", c.Spool.Total, minSpoolTotal)
+	case c.Spool.Total > maxSize:
+		return c.invalid("spool.total", "%d bytes are more than any machine has, expected %s", int64(c.Spool.Total), c.Spool.Total.expects())
 	case c.Storage.Encryption.Append:
 		return c.invalid("storage.encryption.append", "true is not possible: sealing appended messages is not built yet, expected false")
 	case !slices.Contains(logFormats, c.Log.Format):

@@ -101,6 +101,9 @@ func (c *Config) makePolicy(now time.Time) error {
 	if c.Policy.RevokedGrace < 0 {
 		return c.invalid("policy.revoked_grace", "%s is less than nothing, expected 0s (for ever) or more", c.Policy.RevokedGrace)
 	}
+	if err := c.makeProtection(); err != nil {
+		return err
+	}
 	if err := c.readGlobalKeys(now); err != nil {
 		return err
 	}

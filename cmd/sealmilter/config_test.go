@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sealmilter/keys"
+	"sealmilter/milter/envelope"
 	"sealmilter/policy"
 )
 
@@ -54,7 +56,7 @@ func TestConfigErrors(t *testing.T) {
 		{"key in the wrong table", store + "listen = \"unix:/s\"\n", `FILE:3:1: there is no key store.listen, did you mean listen under [milter]?`},
 		{"key in no table", "  listen = \"unix:/s\"\n", `FILE:1:3: there is no key listen, did you mean listen under [milter]?`},
 		{"unknown table", store + "[milters]\n", `FILE:3:2: there is no table [milters], did you mean [milter]?`},
-		{"unknown table far from any", "[wibble]\n", `FILE:1:2: there is no table [wibble], expected one of the tables log, milter, policy, recipients, reinject, spool, storage, store`},
+		{"unknown table far from any", "[wibble]\n", `FILE:1:2: there is no table [wibble], expected one of the tables log, milter, policy, recipients, reinject, sealing, spool, storage, store`},
 		{"half of a table's name", "[encryption]\nenable = true\n", `FILE:1:2: there is no table [encryption], did you mean [storage.encryption]?`},
 		{"table for a key", "[milter.listen]\n", `FILE:1:2: milter.listen is written as a table, expected an address such as "inet:127.0.0.1:8890", or a list of them`},
 		{"list of tables", "[[store]]\n", `FILE:1:3: store is written as a list of tables, expected one table [store]`},
@@ -71,6 +73,10 @@ func TestConfigErrors(t *testing.T) {
 		{"no size", "spool.memory = \"1 mega\"\n", `FILE:1:16: spool.memory: "1 mega" is no size, expected a size such as "512KiB", "1MiB" or a plain number of bytes`},
 		{"size too large", "spool.memory = \"99999999999GiB\"\n", `FILE:1:16: spool.memory: "99999999999GiB" is no size, expected a size such as "512KiB", "1MiB" or a plain number of bytes`},
 		{"plain size too large", store + "[spool]\nmemory = 9223372036854775807\n", `FILE:4:1: spool.memory: 9223372036854775807 bytes are more than any machine has, expected a size such as "512KiB", "1MiB" or a plain number of bytes`},
+		{"no room in memory", store + "[spool]\ntotal = 0\n", `FILE:4:1: spool.total: 0 is less than one message may take, expected 1MiB or more`},
+		{"hardly room in memory", store + "[spool]\ntotal = \"1023KiB\"\n", `FILE:4:1: spool.total: 1023KiB is less than one message may take, expected 1MiB or more`},
+		{"too much room in memory", store + "[spool]\ntotal = 9223372036854775807\n", `FILE:4:1: spool.total: 9223372036854775807 bytes are more than any machine has, expected a size such as "512KiB", "1MiB" or a plain number of bytes`},
+		{"header protection", store + "[sealing]\nheader_protection = \"strict\"\n", `FILE:4:1: sealing.header_protection: "strict" is no way to protect a header, expected off, baseline or shy`},
 		{"text for a truth value", "log.addresses = \"no\"\n", `FILE:1:1: log.addresses is the text "no", expected true or false`},
 		{"level", "log.level = \"verbose\"\n", `FILE:1:13: log.level: "verbose" is no level, expected "debug", "info", "warn" or "error"`},
 		{"format", store + "[log]\nformat = \"xml\"\n", `FILE:4:1: log.format: "xml" is no format, expected "text" or "json"`},
@@ -145,9 +151,15 @@ func TestConfigValues(t *testing.T) {
 		timeout = "1s"
 		secret = "/secret"
 		copies = "/copies.db"
+		[sealing]
+		header_protection = "shy"
+		hidden_recipients = true
+		oaep = true
+		subject_key_identifier = true
 		[spool]
 		directory = "/spool"
 		memory = "512KiB"
+		total = "1GiB"
 		[log]
 		level = "debug"
 		format = "json"
@@ -165,11 +177,13 @@ func TestConfigValues(t *testing.T) {
 			GlobalKeys: textList{}, Rules: []RuleConfig{{Recipient: textList{"@Bücher.example"}, Outcome: "seal"},
 				{LargerThan: 1 << 20, Sealed: new(bool), Key: textList{"none", "expired"}, Outcome: "defer"}}},
 		Reinject: ReinjectConfig{Address: "127.0.0.1:10026", Protocol: "lmtp", Timeout: duration(time.Second), Secret: "/secret", Copies: "/copies.db"},
-		Spool:    SpoolConfig{Directory: "/spool", Memory: 512 << 10},
+		Sealing:  SealingConfig{HeaderProtection: "shy", HiddenRecipients: true, OAEP: true, SubjectKeyIdentifier: true},
+		Spool:    SpoolConfig{Directory: "/spool", Memory: 512 << 10, Total: 1 << 30},
 		Log:      LogConfig{Level: logLevel(slog.LevelDebug), Format: "json", Addresses: true},
 	}
 	cfg.File, cfg.origins = "", nil
-	if len(cfg.policy.Rules) != 2 || cfg.policy.Settings.Outcomes[policy.NoKey] != policy.Reject || cfg.policy.Enable {
+	if len(cfg.policy.Rules) != 2 || cfg.policy.Settings.Outcomes[policy.NoKey] != policy.Reject || cfg.policy.Enable ||
+		*cfg.policy.Settings.Protection != keys.Shy || cfg.addressing() != (envelope.Addressing{Hidden: true, OAEP: true, SubjectKeyID: true}) {
 		t.Errorf("the policy is %+v", cfg.policy)
 	}
 	cfg.policy, cfg.globalFiles = policy.Policy{}, nil
@@ -278,7 +292,8 @@ func TestLoggedConfig(t *testing.T) {
 		`"recipients":{"delimiter":"+","case_sensitive":false,"domain":"","split":"","separate":"undisclosed"},` +
 		`"policy":{"no_key":"pass","expired":"seal","revoked":"defer","revoked_grace":"7d","unusable":"defer","partial":"defer","always":false,"hidden":false,"global_keys":[],"escrow":false,` +
 		`"rules":["{name = \"spam\", header = [\"X-Spam-Flag: YES\"], larger_than = \"1MiB\", outcome = \"defer\"}"]},` +
-		`"reinject":{"address":"","protocol":"smtp","timeout":"1m0s","secret":"","copies":""},"spool":{"directory":"","memory":"1MiB"},"log":{"level":"info","format":"json","addresses":false}}`
+		`"reinject":{"address":"","protocol":"smtp","timeout":"1m0s","secret":"","copies":""},` +
+		`"sealing":{"header_protection":"off","hidden_recipients":false,"oaep":false,"subject_key_identifier":false},"spool":{"directory":"","memory":"1MiB","total":"256MiB"},"log":{"level":"info","format":"json","addresses":false}}`
 	if string(line.Config) != want {
 		t.Errorf("got  %s\nwant %s", line.Config, want)
 	}

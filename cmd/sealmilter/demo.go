@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sealmilter/keys"
 	"sealmilter/keys/sqlite"
 	"sealmilter/milter/client"
 	"sealmilter/milter/envelope"
@@ -116,7 +117,7 @@ func (d *demo) enrol(ctx context.Context, readers []*demoReader) error {
 	defer st.Close()
 	d.say("1. A key store in %s holds two keys:", d.dir)
 	for _, r := range readers {
-		if _, err := st.AddKey(ctx, r.address, r.key.Armored()); err != nil {
+		if _, err := st.AddKey(ctx, r.address, r.key.Armored(), keys.KeyOptions{}); err != nil {
 			return err
 		}
 		d.say("   %s: %s %.40s (%s)", r.address, r.key.Method, r.key.Fingerprint, r.key.Algorithm)

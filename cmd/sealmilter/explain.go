@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -38,15 +39,27 @@ func ordinaryMail(cfg Config) question {
 }
 
 // show puts a message into the question as the daemon is shown it.
-func (q *question) show(header []envelope.Field, body []byte, hidden bool) {
-	q.facts.Header, q.facts.Size = nil, int64(len(body))
+func (q *question) show(header []envelope.Field, body io.Reader, hidden bool) error {
+	q.showHeader(header)
+	detector := detect.New(header)
+	size, err := copyBody(detector, body)
+	q.showBody(size, detector.Finish(), hidden)
+	return err
+}
+
+// showHeader puts a header into the question.
+func (q *question) showHeader(header []envelope.Field) {
+	q.facts.Header, q.facts.Size = nil, 0
 	for _, f := range header {
 		q.facts.Header = append(q.facts.Header, policy.Field{Name: f.Name, Value: f.Value})
 		q.facts.Size += int64(len(f.Name) + len(":") + len(f.Value) + strings.Count(f.Value, "\n") + len("\r\n"))
 	}
-	detector := detect.New(header)
-	detector.Write(body)
-	found := detector.Finish()
+}
+
+// showBody puts the size of the body that belongs to the header into the
+// question, and to whom it came sealed.
+func (q *question) showBody(size int64, found detect.Found, hidden bool) {
+	q.facts.Size += size
 	q.came = func(readers []*keys.Account) bool { return found.SealedTo(readers, hidden) }
 }
 
@@ -61,8 +74,7 @@ type verdict struct {
 
 	// Where it is sealed:
 	readers []*keys.Account
-	method  keys.Method
-	cipher  keys.Cipher
+	form    keys.Form
 	keys    []*keys.Key
 }
 
@@ -111,8 +123,8 @@ func (v *verdict) prepare(p policy.Policy, now time.Time) {
 	}
 	if v.seals() {
 		v.readers = p.Readers(v.decision, v.found.Accounts, now)
-		v.method, v.keys, _ = keys.SealTo(v.readers, now) // one of those above
-		v.cipher = keys.StrongestCipher(v.readers)
+		v.form, v.keys, _ = keys.SealTo(v.readers, now) // one of those above
+		v.form.Protection = p.Protection(v.facts)
 	}
 }
 

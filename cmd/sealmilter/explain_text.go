@@ -15,21 +15,23 @@ import (
 // explanation is a verdict as explain --json writes it. The names are an
 // interface: they are added to, never changed.
 type explanation struct {
-	To        string             `json:"to"`
-	Meant     []string           `json:"meant"`          // the ways that lead to whom it means
-	Name      string             `json:"name,omitempty"` // by which the store knows it
-	Accounts  []explainedAccount `json:"accounts"`
-	KeyState  string             `json:"key_state"`
-	Enabled   bool               `json:"enabled"`
-	DecidedBy string             `json:"decided_by"`
-	Rule      string             `json:"rule,omitempty"`
-	Outcome   string             `json:"outcome"`
-	Reason    string             `json:"reason"`
-	Text      string             `json:"text,omitempty"`
-	Method    string             `json:"method,omitempty"`
-	Cipher    string             `json:"cipher,omitempty"`
-	Keys      []explainedKey     `json:"keys"`
-	Escrow    []string           `json:"escrow,omitempty"` // fingerprints of the site's keys that read it too
+	To         string             `json:"to"`
+	Meant      []string           `json:"meant"`          // the ways that lead to whom it means
+	Name       string             `json:"name,omitempty"` // by which the store knows it
+	Accounts   []explainedAccount `json:"accounts"`
+	KeyState   string             `json:"key_state"`
+	Enabled    bool               `json:"enabled"`
+	DecidedBy  string             `json:"decided_by"`
+	Rule       string             `json:"rule,omitempty"`
+	Outcome    string             `json:"outcome"`
+	Reason     string             `json:"reason"`
+	Text       string             `json:"text,omitempty"`
+	Method     string             `json:"method,omitempty"`
+	Cipher     string             `json:"cipher,omitempty"`
+	AEAD       string             `json:"aead,omitempty"`
+	Protection string             `json:"header_protection,omitempty"`
+	Keys       []explainedKey     `json:"keys"`
+	Escrow     []string           `json:"escrow,omitempty"` // fingerprints of the site's keys that read it too
 }
 
 type explainedAccount struct {
@@ -85,7 +87,8 @@ func (v *verdict) explain(p policy.Policy, now time.Time) explanation {
 		KeyState: v.facts.Key.String(), Enabled: v.facts.Enabled,
 		DecidedBy: v.decidedBy(p), Rule: v.decision.Rule, Outcome: v.decision.Outcome.String(),
 		Reason: v.decision.Reason, Text: v.decision.Text,
-		Method: string(v.method), Cipher: string(v.cipher), Keys: []explainedKey{},
+		Method: string(v.form.Method), Cipher: string(v.form.Cipher), AEAD: string(v.form.AEAD),
+		Protection: string(v.form.Protection), Keys: []explainedKey{},
 	}
 	if e.Meant == nil {
 		e.Meant = []string{}
@@ -204,7 +207,7 @@ func (e explanation) writeText(w io.Writer, v *verdict, cfg Config) error {
 		label = ""
 	}
 	if v.seals() {
-		line("sealed by:", "%s, %s", methodNames[v.method], e.Cipher)
+		line("sealed by:", "%s", formText(v.form))
 	}
 	if e.Outcome == policy.Global.String() {
 		line("readers:", "%s can read it", holders(cfg.policy))
@@ -214,6 +217,18 @@ func (e explanation) writeText(w io.Writer, v *verdict, cfg Config) error {
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
+}
+
+// formText says in words how a message is sealed.
+func formText(form keys.Form) string {
+	text := methodNames[form.Method] + ", " + string(form.Cipher)
+	if form.AEAD != keys.NoAEAD {
+		text += " in mode " + string(form.AEAD)
+	}
+	if form.Protection != keys.NoProtection {
+		text += ", header protected (" + string(form.Protection) + ")"
+	}
+	return text
 }
 
 // methodNames are the methods as a person calls them.

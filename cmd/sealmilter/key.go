@@ -20,12 +20,12 @@ import (
 func keyCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "key",
-		Short: "Add, list, show and remove recipients' keys",
+		Short: "Add, list, show, change and remove recipients' keys",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needSubcommand,
 	}
 	command.PersistentFlags().Bool("json", false, "write JSON, one object on each line")
-	command.AddCommand(keyAddCommand(), keyListCommand(), keyShowCommand(), keyRemoveCommand())
+	command.AddCommand(keyAddCommand(), keyListCommand(), keyShowCommand(), keySetCommand(), keyRemoveCommand())
 	return command
 }
 
@@ -62,23 +62,24 @@ func withStoreOf(cmd *cobra.Command, cfg Config, run func(ctx context.Context, s
 // keyRecord is a key as the key commands show it. The JSON names are an
 // interface: they are added to, never changed.
 type keyRecord struct {
-	Action        string     `json:"action,omitempty"` // added, replaced, unchanged or removed
-	Address       string     `json:"address"`
-	Row           int64      `json:"row"`
-	Method        string     `json:"method,omitempty"` // of the key: openpgp
-	Fingerprint   string     `json:"fingerprint,omitempty"`
-	Algorithm     string     `json:"algorithm,omitempty"`
-	State         string     `json:"state"`             // usable, expired, revoked or unusable
-	Problem       string     `json:"problem,omitempty"` // why it is unusable
-	UserIDs       []string   `json:"user_ids,omitempty"`
-	Created       *time.Time `json:"created,omitempty"`
-	Expires       *time.Time `json:"expires,omitempty"` // left out where it never does
-	Added         *time.Time `json:"added,omitempty"`
-	Enabled       *bool      `json:"enabled,omitempty"` // the account's switch
-	AccountMethod string     `json:"account_method,omitempty"`
-	AccountCipher string     `json:"account_cipher,omitempty"`
-	Armor         string     `json:"armor,omitempty"`
-	Escrow        []string   `json:"escrow,omitempty"` // the site's keys that can read the same mail
+	Action        string          `json:"action,omitempty"` // added, replaced, changed, unchanged or removed
+	Address       string          `json:"address"`
+	Row           int64           `json:"row"`
+	Method        string          `json:"method,omitempty"` // of the key: openpgp
+	Fingerprint   string          `json:"fingerprint,omitempty"`
+	Algorithm     string          `json:"algorithm,omitempty"`
+	State         string          `json:"state"`             // usable, expired, revoked or unusable
+	Problem       string          `json:"problem,omitempty"` // why it is unusable
+	Options       keys.KeyOptions `json:"options,omitzero"`  // what was chosen for it
+	UserIDs       []string        `json:"user_ids,omitempty"`
+	Created       *time.Time      `json:"created,omitempty"`
+	Expires       *time.Time      `json:"expires,omitempty"` // left out where it never does
+	Added         *time.Time      `json:"added,omitempty"`
+	Enabled       *bool           `json:"enabled,omitempty"` // the account's switch
+	AccountMethod string          `json:"account_method,omitempty"`
+	AccountCipher string          `json:"account_cipher,omitempty"`
+	Armor         string          `json:"armor,omitempty"`
+	Escrow        []string        `json:"escrow,omitempty"` // the site's keys that can read the same mail
 }
 
 // newRecord describes a parsed key.
@@ -90,6 +91,7 @@ func newRecord(address string, row int64, key *keys.Key, now time.Time) keyRecor
 		Fingerprint: key.Fingerprint,
 		Algorithm:   key.Algorithm,
 		State:       key.State(now).String(),
+		Options:     key.Options,
 		UserIDs:     key.UserIDs,
 		Created:     moment(key.Created),
 		Expires:     moment(key.Expires),
@@ -114,6 +116,9 @@ type enrolledRow struct {
 
 func readRow(e keys.Enrolled) enrolledRow {
 	parsed, err := keys.Parse([]byte(e.Key))
+	for i, key := range parsed {
+		parsed[i] = key.With(e.Options)
+	}
 	return enrolledRow{e, parsed, err}
 }
 
@@ -134,10 +139,14 @@ func accountRows(ctx context.Context, registry keys.Registry, address string) ([
 func (r enrolledRow) records(now time.Time) []keyRecord {
 	var all []keyRecord
 	for _, key := range r.keys {
-		all = append(all, newRecord(r.Address, r.ID, key, now))
+		record := newRecord(r.Address, r.ID, key, now)
+		if err := unsealable(key, now); err != nil && record.State != keys.Revoked.String() {
+			record.State, record.Problem = keys.Unusable.String(), err.Error()
+		}
+		all = append(all, record)
 	}
 	if r.problem != nil {
-		all = append(all, keyRecord{Address: r.Address, Row: r.ID, State: keys.Unusable.String(), Problem: r.problem.Error()})
+		all = append(all, keyRecord{Address: r.Address, Row: r.ID, State: keys.Unusable.String(), Problem: r.problem.Error(), Options: r.Options})
 	}
 	for i := range all {
 		all[i].Added = moment(r.Added)
@@ -168,6 +177,14 @@ func (r keyRecord) stateText() string {
 		text += ", account switched off"
 	}
 	return printable(text)
+}
+
+// withOptions adds the options of a key to what is said of it.
+func withOptions(text string, options keys.KeyOptions) string {
+	if chosen := optionsText(options); chosen != "" {
+		return text + ", " + chosen
+	}
+	return text
 }
 
 // recordWriter writes records as they come.
@@ -230,7 +247,7 @@ func (t *tableRecords) write(r keyRecord) error {
 		fmt.Fprintln(t.columns, "ADDRESS\tFINGERPRINT\tALGORITHM\tSTATE\tUSER ID")
 	}
 	fmt.Fprintf(t.columns, "%s\t%s\t%s\t%s\t%s\n", printable(r.Address), r.name(),
-		cmp.Or(r.Algorithm, "-"), shorten(r.stateText()), cmp.Or(printable(strings.Join(r.UserIDs, ", ")), "-"))
+		cmp.Or(r.Algorithm, "-"), withOptions(shorten(r.stateText()), r.Options), cmp.Or(printable(strings.Join(r.UserIDs, ", ")), "-"))
 	if t.lines++; t.lines%tablePage == 0 {
 		return t.columns.Flush()
 	}
@@ -259,7 +276,7 @@ func (s sentenceRecords) write(r keyRecord) error {
 	if r.Algorithm != "" {
 		what += " (" + r.Algorithm + ")"
 	}
-	_, err := fmt.Fprintf(s.w, "%s %s for %s\n", r.Action, what, printable(r.Address))
+	_, err := fmt.Fprintf(s.w, "%s %s for %s\n", r.Action, what, withOptions(printable(r.Address), r.Options))
 	return err
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 func keyAddCommand() *cobra.Command {
-	return &cobra.Command{
+	command := &cobra.Command{
 		Use:   "add ADDRESS FILE…",
 		Short: "Enrol keys for an address",
 		Long: `add reads OpenPGP public keys from files, armored or binary, any number of
@@ -23,10 +23,15 @@ them in each, and enrols them for the address. The file - is standard input.
 Keys for @DOMAIN are for whoever has no key of their own in that domain.
 
 Every key is read and checked before the first is stored: when one is not good,
-none is stored. A key that the address has already is replaced.`,
+none is stored. A key that the address has already is replaced, and keeps its
+options, but for those that are named.
+
+` + keyOptionsHelp,
 		Args: positional(cobra.MinimumNArgs(2)),
 		RunE: runKeyAdd,
 	}
+	addKeyOptionFlag(command)
+	return command
 }
 
 func runKeyAdd(cmd *cobra.Command, args []string) error {
@@ -42,18 +47,41 @@ func runKeyAdd(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	handed, warnings, err := judge(handed, address, now)
+	choices, err := readKeyChoices(cmd)
 	if err != nil {
 		return err
 	}
-	for _, warning := range warnings {
-		complain(cmd.ErrOrStderr(), "warning: ", warning)
-	}
+	now := time.Now()
 	out := newRecordWriter(cmd, newSentences)
 	return withStore(cmd, func(ctx context.Context, _ Config, st store) error {
-		return errors.Join(enrol(ctx, st, address, handed, now, out), out.close())
+		rows, err := accountRows(ctx, st, address)
+		if err != nil {
+			return err
+		}
+		keepOptions(handed, rows, choices)
+		handed, warnings, err := judge(handed, address, choices, now)
+		if err != nil {
+			return failure("%w", err)
+		}
+		for _, warning := range warnings {
+			complain(cmd.ErrOrStderr(), "warning: ", warning)
+		}
+		return errors.Join(enrol(ctx, st, address, rows, handed, now, out), out.close())
 	})
+}
+
+// keepOptions gives the keys the options that they have in the store, and those
+// that were chosen.
+func keepOptions(handed []handedKey, rows []enrolledRow, choices keyChoices) {
+	for i, key := range handed {
+		var options keys.KeyOptions
+		for _, row := range rows { // where it is enrolled twice, the later one counts
+			if holdsKey([]enrolledRow{row}, key.Fingerprint) {
+				options = row.Options
+			}
+		}
+		handed[i].Key = key.With(choices.on(options))
+	}
 }
 
 // handedKey is a key and the file that it was handed in with.
@@ -111,14 +139,16 @@ func readKeyData(r io.Reader) ([]byte, error) {
 // judge refuses what must not be enrolled and warns of what may be a mistake.
 // An administrator's word counts: a key of another address is only warned of.
 // A key that was handed in twice is returned once, as the last file has it.
-func judge(handed []handedKey, address string, now time.Time) (unique []handedKey, warnings []error, err error) {
+func judge(handed []handedKey, address string, choices keyChoices, now time.Time) (unique []handedKey, warnings []error, err error) {
 	for _, key := range handed {
-		switch key.State(now) {
-		case keys.Revoked:
+		state := key.State(now)
+		if state == keys.Revoked {
 			return nil, nil, fmt.Errorf("%s: key %s has been revoked by its holder, mail must not be sealed to it", key.file, key.Fingerprint)
-		case keys.Unusable:
-			return nil, nil, fmt.Errorf("%s: key %s has no part that mail can be sealed to", key.file, key.Fingerprint)
-		case keys.Expired:
+		}
+		if err := checkSealable(key.Key, now); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", key.file, err)
+		}
+		if state == keys.Expired {
 			warnings = append(warnings, fmt.Errorf("%s: key %s expired on %s; mail is sealed to it as long as there is no newer one", key.file, key.Fingerprint, key.Expires.UTC().Format(time.DateOnly)))
 		}
 		if key.Created.After(now) {
@@ -135,30 +165,39 @@ func judge(handed []handedKey, address string, now time.Time) (unique []handedKe
 		}
 		unique = append(unique, key)
 	}
+	for _, key := range unique {
+		for _, warning := range warnOfChoices(key.Key, choices, now) {
+			warnings = append(warnings, fmt.Errorf("%s: %w", key.file, warning))
+		}
+	}
 	return unique, warnings, nil
 }
 
 // enrol stores keys, one in each row, and takes away what they replace. A new
 // key is stored before its predecessor goes: there is no moment at which the
 // address has none, for in such a moment its mail would pass plaintext.
-func enrol(ctx context.Context, registry keys.Registry, address string, handed []handedKey, now time.Time, out recordWriter) error {
-	rows, err := accountRows(ctx, registry, address)
-	if err != nil {
-		return err
-	}
+func enrol(ctx context.Context, registry keys.Registry, address string, rows []enrolledRow, handed []handedKey, now time.Time, out recordWriter) error {
+	var err error
 	replaced := make(map[string]bool)
 	for i, key := range handed {
 		record := newRecord(address, 0, key.Key, now)
 		armored := key.Armored()
 		same := slices.IndexFunc(rows, func(r enrolledRow) bool { return r.Key == armored })
-		if same >= 0 {
-			record.Action, record.Row = "unchanged", rows[same].ID
-			rows = slices.Delete(rows, same, same+1)
-		} else {
+		switch {
+		case same < 0:
 			record.Action = "added"
-			if record.Row, err = registry.AddKey(ctx, address, armored); err != nil {
-				return fmt.Errorf("%d of %d keys stored: %w", i, len(handed), err)
-			}
+			record.Row, err = registry.AddKey(ctx, address, armored, key.Options)
+		case rows[same].Options == key.Options:
+			record.Action, record.Row = "unchanged", rows[same].ID
+		default:
+			record.Action, record.Row = "changed", rows[same].ID
+			err = registry.SetKeyOptions(ctx, record.Row, key.Options)
+		}
+		if err != nil {
+			return fmt.Errorf("%d of %d keys stored: %w", i, len(handed), err)
+		}
+		if same >= 0 {
+			rows = slices.Delete(rows, same, same+1)
 		}
 		if holdsKey(rows, key.Fingerprint) {
 			record.Action = "replaced"
@@ -197,7 +236,7 @@ func withdraw(ctx context.Context, registry keys.Registry, rows []enrolledRow, g
 		}
 		for _, key := range kept {
 			// That it has a row of its own already is as well.
-			if _, err := registry.AddKey(ctx, row.Address, key.Armored()); err != nil && !enrolledAlready(err) {
+			if _, err := registry.AddKey(ctx, row.Address, key.Armored(), row.Options); err != nil && !enrolledAlready(err) {
 				return stay, err
 			}
 		}

@@ -146,11 +146,12 @@ func (d *detailRecords) write(r keyRecord) error {
 	line("Fingerprint", r.Fingerprint)
 	line("Algorithm", r.Algorithm)
 	line("State", r.stateText())
+	line("Options", optionsText(r.Options))
 	for _, id := range r.UserIDs {
 		line("User id", id)
 	}
 	line("Created", date(r.Created))
-	if r.Problem == "" {
+	if r.Fingerprint != "" {
 		expires := date(r.Expires)
 		if expires == "" {
 			expires = "never"

@@ -31,10 +31,14 @@ func (j *journal) note(call string) error {
 	return nil
 }
 
-func (j *journal) AddKey(_ context.Context, address, key string) (int64, error) {
+func (j *journal) AddKey(_ context.Context, address, key string, options keys.KeyOptions) (int64, error) {
 	id := int64(len(j.rows) + 1)
-	j.rows = append(j.rows, keys.Enrolled{ID: id, Address: address, Key: key, Enabled: true})
+	j.rows = append(j.rows, keys.Enrolled{ID: id, Address: address, Key: key, Enabled: true, Options: options})
 	return id, j.note(fmt.Sprintf("add %d", id))
+}
+
+func (j *journal) SetKeyOptions(_ context.Context, id int64, options keys.KeyOptions) error {
+	return j.note(fmt.Sprintf("set %d %s", id, optionsText(options)))
 }
 
 func (j *journal) Keys(context.Context, string) iter.Seq2[keys.Enrolled, error] {
@@ -65,6 +69,17 @@ func testKey(t *testing.T, file string) handedKey {
 	return handedKey{parsed[0], file}
 }
 
+// enrolHanded enrols keys as key add does.
+func enrolHanded(t *testing.T, registry *journal, address string, handed []handedKey, now time.Time, out recordWriter) error {
+	t.Helper()
+	rows, err := accountRows(t.Context(), registry, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keepOptions(handed, rows, nil)
+	return enrol(t.Context(), registry, address, rows, handed, now, out)
+}
+
 // A replaced key goes only when its successor is there, and stays when that
 // cannot be stored: never is an address without a key.
 func TestEnrolAddsBeforeItRemoves(t *testing.T) {
@@ -90,7 +105,7 @@ func TestEnrolAddsBeforeItRemoves(t *testing.T) {
 			for i, key := range test.stored {
 				registry.rows = append(registry.rows, keys.Enrolled{ID: int64(i + 1), Address: "ann@example.org", Key: key})
 			}
-			err := enrol(t.Context(), registry, "ann@example.org", []handedKey{newer}, time.Now(), newSentences(io.Discard))
+			err := enrolHanded(t, registry, "ann@example.org", []handedKey{newer}, time.Now(), newSentences(io.Discard))
 			if got := strings.Join(registry.calls, ", "); got != test.want {
 				t.Errorf("calls: %s, want %s", got, test.want)
 			}
@@ -101,11 +116,36 @@ func TestEnrolAddsBeforeItRemoves(t *testing.T) {
 	}
 }
 
+// A newer copy of a key has the options of the one it replaces, and the other
+// keys of that row keep theirs.
+func TestEnrolKeepsOptions(t *testing.T) {
+	older, newer, bob := testKey(t, "ann.asc"), testKey(t, "ann-new.asc"), testKey(t, "bob.asc")
+	registry := &journal{rows: []keys.Enrolled{{ID: 1, Address: "ann@example.org", Key: older.Armored() + bob.Armored(),
+		Options: keys.KeyOptions{AEAD: keys.OCB}}}}
+	if err := enrolHanded(t, registry, "ann@example.org", []handedKey{newer}, time.Now(), newSentences(io.Discard)); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range registry.rows {
+		if row.Options.AEAD != keys.OCB {
+			t.Errorf("row %d has the options %+v", row.ID, row.Options)
+		}
+	}
+}
+
+// What SQL may have written and no lookup can act upon, the list says.
+func TestOptionsThatAKeyCannotHave(t *testing.T) {
+	row := readRow(keys.Enrolled{ID: 1, Key: testKey(t, "ann.asc").Armored(), Enabled: true, Options: keys.KeyOptions{OAEP: true}})
+	records := row.records(time.Now())
+	if len(records) != 1 || records[0].stateText() != "unusable: OAEP is for certificates" || records[0].Fingerprint == "" {
+		t.Errorf("%+v", records)
+	}
+}
+
 // The store fails in the middle: the error says how far it came.
 func TestEnrolSaysHowFarItCame(t *testing.T) {
 	registry := &journal{failAt: "add 2"}
 	handed := []handedKey{testKey(t, "ann.asc"), testKey(t, "bob.asc")}
-	err := enrol(t.Context(), registry, "team@example.org", handed, time.Now(), newSentences(io.Discard))
+	err := enrolHanded(t, registry, "team@example.org", handed, time.Now(), newSentences(io.Discard))
 	if err == nil || !strings.HasPrefix(err.Error(), "1 of 2 keys stored: ") || exitCode(err) != exitTempFail {
 		t.Errorf("exit code %d: %v", exitCode(err), err)
 	}

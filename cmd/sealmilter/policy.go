@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net/netip"
@@ -162,15 +163,19 @@ func (q *question) readMessage(cmd *cobra.Command, cfg Config) error {
 		}
 	}
 	name, _ := cmd.Flags().GetString("message")
-	message, err := os.ReadFile(name)
+	message, err := os.Open(name)
 	if err != nil {
 		return failure("reading the message: %w", err)
 	}
-	header, body, err := splitMessage(message)
+	defer message.Close()
+	in := bufio.NewReader(message)
+	header, _, err := readHeader(in)
+	if err == nil {
+		err = q.show(header, in, cfg.Policy.Hidden)
+	}
 	if err != nil {
 		return failure("reading the message %s: %w", name, err)
 	}
-	q.show(header, body, cfg.Policy.Hidden)
 	return nil
 }
 

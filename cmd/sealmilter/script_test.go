@@ -15,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"sealmilter/keys"
 	"sealmilter/testdata/bed"
 )
 
@@ -134,6 +135,6 @@ func enrolRaw(ts *testscript.TestScript, neg bool, args []string) {
 	for _, file := range args[1:] {
 		text.WriteString(ts.ReadFile(file))
 	}
-	_, err = st.AddKey(context.Background(), args[0], text.String())
+	_, err = st.AddKey(context.Background(), args[0], text.String(), keys.KeyOptions{})
 	ts.Check(err)
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -14,6 +12,7 @@ import (
 
 	"sealmilter/keys"
 	"sealmilter/milter/envelope"
+	"sealmilter/milter/envelope/detect"
 	"sealmilter/policy"
 )
 
@@ -54,27 +53,120 @@ func runSeal(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	message, err := io.ReadAll(cmd.InOrStdin())
-	if err != nil {
-		return tryAgain("reading the message: %w", err)
-	}
-	header, body, err := splitMessage(message)
-	if err != nil {
-		return failure("reading the message: %w", err)
-	}
-	q := ordinaryMail(cfg)
-	q.show(header, body, cfg.Policy.Hidden)
-	readers, err := sealTo(cmd.Context(), cfg, q, to, pass)
+	st, err := openStore(cmd.Context(), cfg)
 	if err != nil {
 		return err
 	}
-	var sealed bytes.Buffer // nothing is written before all has gone well
-	if len(readers) == 0 {
-		sealed.Write(message)
-	} else if err := sealMessage(&sealed, header, body, lineEnd(message), readers, cfg, time.Now()); err != nil {
+	defer st.Close()
+	job := sealJob{cfg: cfg, st: st, to: to, pass: pass, message: openOriginal(cmd.InOrStdin())}
+	return job.run(cmd.Context(), cmd.OutOrStdout())
+}
+
+// sealJob is one message on its way through seal.
+type sealJob struct {
+	cfg     Config
+	st      keys.Store
+	to      []string
+	pass    bool
+	message *original
+
+	header []envelope.Field
+	eol    string
+	sealed *envelope.Sealing
+}
+
+// sealDecision is what becomes of the message: the form and the keys that it is
+// sealed in and to, or none where it is written as it came.
+type sealDecision struct {
+	form    keys.Form
+	readers []*keys.Key
+}
+
+// run seals while it reads, as far as can be told from the header, and does it
+// anew in the rare case that the end of the message tells otherwise.
+func (j *sealJob) run(ctx context.Context, w io.Writer) (err error) {
+	if j.header, j.eol, err = readHeader(j.message.in); err != nil {
+		return failure("reading the message: %w", err)
+	}
+	defer func() { j.sealed.Discard() }()
+	j.sealed = &envelope.Sealing{}
+	q := ordinaryMail(j.cfg)
+	q.showHeader(j.header)
+	guess, err := j.decide(ctx, q)
+	if err != nil {
+		guess = sealDecision{} // what comes may pass it
+	}
+	if err := j.read(&q, j.message.in, guess); err != nil {
+		return err
+	}
+	due, err := j.decide(ctx, q)
+	if err != nil {
+		return err
+	}
+	if due.form != guess.form {
+		if err := j.readAgain(due); err != nil {
+			return err
+		}
+	}
+	if len(due.readers) == 0 {
+		return j.writeOriginal(w)
+	}
+	c, err := j.sealed.Copy(due.readers, j.cfg.addressing(), time.Now())
+	if err == nil { // nothing is written before all but the writing has gone well
+		err = writeSealed(w, j.header, c, j.eol)
+	}
+	if err != nil {
 		return tryAgain("sealing: %w", err)
 	}
-	if _, err := sealed.WriteTo(cmd.OutOrStdout()); err != nil {
+	return nil
+}
+
+// read reads the body, shows it to the question, and seals it by a decision.
+func (j *sealJob) read(q *question, body io.Reader, by sealDecision) (err error) {
+	j.sealed.Discard()
+	j.sealed = &envelope.Sealing{}
+	detector := detect.New(j.header)
+	to := io.Writer(detector)
+	if len(by.readers) > 0 {
+		if j.sealed, err = envelope.Begin(by.form, j.cfg.spool()); err != nil {
+			j.sealed = &envelope.Sealing{}
+			return tryAgain("sealing: %w", err)
+		}
+		if err := j.sealed.Header(j.header); err != nil {
+			return tryAgain("sealing: %w", err)
+		}
+		to = io.MultiWriter(detector, j.sealed)
+	}
+	size, err := copyBody(to, body)
+	if err == nil && len(by.readers) > 0 {
+		err = j.sealed.Close()
+	}
+	if err != nil {
+		return tryAgain("reading and sealing the message: %w", err)
+	}
+	q.showBody(size, detector.Finish(), j.cfg.Policy.Hidden)
+	return nil
+}
+
+// readAgain seals from the beginning.
+func (j *sealJob) readAgain(by sealDecision) error {
+	in, err := j.message.again()
+	if err == nil {
+		_, _, err = readHeader(in)
+	}
+	if err != nil {
+		return tryAgain("reading the message again: %w", err)
+	}
+	return j.read(&question{}, in, by)
+}
+
+// writeOriginal writes the message as it came.
+func (j *sealJob) writeOriginal(w io.Writer) error {
+	in, err := j.message.again()
+	if err == nil {
+		_, err = in.WriteTo(w)
+	}
+	if err != nil {
 		return tryAgain("writing the message: %w", err)
 	}
 	return nil
@@ -85,77 +177,38 @@ func tryAgain(format string, args ...any) error {
 	return &exitError{exitTempFail, fmt.Errorf(format, args...)}
 }
 
-// splitMessage takes a message apart and loses nothing of it: what follows the
-// first empty line is the body, with LF made CRLF, as SMTP carries it.
-func splitMessage(message []byte) (header []envelope.Field, body []byte, err error) {
-	rest := message
-	for number := 1; len(rest) > 0; number++ {
-		line, after, ended := bytes.Cut(rest, []byte("\n"))
-		rest = after
-		if ended {
-			line = bytes.TrimSuffix(line, []byte("\r"))
-		}
-		if len(line) == 0 && ended {
-			break
-		}
-		if (line[0] == ' ' || line[0] == '\t') && len(header) > 0 {
-			header[len(header)-1].Value += "\n" + string(line)
-			continue
-		}
-		name, value, isField := bytes.Cut(line, []byte(":"))
-		switch {
-		case number == 1 && bytes.HasPrefix(line, []byte("From ")):
-			return nil, nil, errors.New("it begins with the \"From \" line of an mbox file, which is no part of a message: leave it out (flag F of pipe(8))")
-		case !isField || len(name) == 0 || bytes.ContainsAny(name, " \t"):
-			return nil, nil, fmt.Errorf("line %d is no header field, and no empty line stands before it", number)
-		case !ended:
-			return nil, nil, fmt.Errorf("it breaks off in line %d, within its header", number)
-		}
-		header = append(header, envelope.Field{Name: string(name), Value: string(value)})
-	}
-	return header, canonical(rest), nil
-}
-
-// canonical makes CRLF of each LF that stands alone.
-func canonical(body []byte) []byte {
-	out := make([]byte, 0, len(body)+len(body)/40)
-	for line := range bytes.Lines(body) {
-		if text, ended := bytes.CutSuffix(line, []byte("\n")); ended && !bytes.HasSuffix(text, []byte("\r")) {
-			out = append(append(out, text...), "\r\n"...)
-		} else {
-			out = append(out, line...)
-		}
-	}
-	return out
-}
-
-// sealTo looks the addresses up and decides as the daemon does. It returns no
-// reader where the message is to be written as it came.
-func sealTo(ctx context.Context, cfg Config, q question, to []string, pass bool) ([]*keys.Account, error) {
-	st, err := openStore(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	defer st.Close()
+// decide looks the addresses up and decides as the daemon does.
+func (j *sealJob) decide(ctx context.Context, q question) (sealDecision, error) {
 	var readers []*keys.Account
 	var passed []string
-	for _, address := range to {
-		v := decide(ctx, st, cfg, q, address, time.Now())
+	protection := keys.NoProtection
+	now := time.Now()
+	for _, address := range j.to {
+		v := decide(ctx, j.st, j.cfg, q, address, now)
 		switch v.decision.Outcome {
 		case policy.Seal, policy.Global:
 			readers = addReaders(readers, v.readers)
+			protection = keys.Stricter(protection, v.form.Protection)
 		case policy.Pass:
 			passed = append(passed, address+": "+v.decision.Reason)
 		case policy.Reject:
-			return nil, failure("refused: %s: %s", address, v.decision.Reason)
+			return sealDecision{}, failure("refused: %s: %s", address, v.decision.Reason)
 		default:
-			return nil, tryAgain("%s: %s", address, v.decision.Reason)
+			return sealDecision{}, tryAgain("%s: %s", address, v.decision.Reason)
 		}
 	}
-	if len(passed) > 0 && (!pass || len(readers) > 0) {
-		return nil, failure("not sealed: %s", strings.Join(passed, "; "))
+	switch {
+	case len(passed) > 0 && (!j.pass || len(readers) > 0):
+		return sealDecision{}, failure("not sealed: %s", strings.Join(passed, "; "))
+	case len(readers) == 0:
+		return sealDecision{}, nil
 	}
-	return readers, nil
+	form, to, err := keys.SealTo(readers, now)
+	if err != nil {
+		return sealDecision{}, tryAgain("sealing: %w", err)
+	}
+	form.Protection = protection
+	return sealDecision{form, to}, nil
 }
 
 // addReaders adds those who are not among the readers yet: with escrow the site
@@ -169,58 +222,17 @@ func addReaders(readers, more []*keys.Account) []*keys.Account {
 	return readers
 }
 
-// sealMessage writes the sealed message.
-func sealMessage(w io.Writer, header []envelope.Field, body []byte, eol string, readers []*keys.Account, cfg Config, now time.Time) error {
-	method, to, err := keys.SealTo(readers, now)
-	if err != nil {
-		return err
-	}
-	sealing, err := envelope.Begin(method, keys.StrongestCipher(readers), envelope.Spool{Dir: cfg.Spool.Directory, Memory: int64(cfg.Spool.Memory)})
-	if err != nil {
-		return err
-	}
-	defer sealing.Discard()
-	if err := sealing.Header(header); err != nil {
-		return err
-	}
-	if _, err := sealing.Write(body); err != nil {
-		return err
-	}
-	if err := sealing.Close(); err != nil {
-		return err
-	}
-	sealed, err := sealing.Copy(to, now)
-	if err != nil {
-		return err
-	}
-	return writeSealed(w, header, sealed, eol)
-}
-
 // writeSealed writes the outer header and the body.
 func writeSealed(w io.Writer, shown []envelope.Field, sealed *envelope.Copy, eol string) error {
-	stay, added := sealed.OuterHeader(shown)
+	kept, added := sealed.OuterHeader(shown)
 	var header strings.Builder
-	write := func(f envelope.Field) {
-		header.WriteString(f.Name + ":" + strings.ReplaceAll(f.Value, "\n", eol) + eol)
-	}
-	for i, f := range shown {
-		if stay[i] {
-			write(f)
+	for _, f := range append(kept, added...) {
+		if f.Name != "" {
+			header.WriteString(f.Name + ":" + strings.ReplaceAll(f.Value, "\n", eol) + eol)
 		}
-	}
-	for _, f := range added {
-		write(f)
 	}
 	if _, err := io.WriteString(w, header.String()+eol); err != nil {
 		return err
 	}
 	return sealed.WriteBody(w, eol)
-}
-
-// lineEnd is how the first line of a message ends.
-func lineEnd(message []byte) string {
-	if end := bytes.IndexByte(message, '\n'); end > 0 && message[end-1] == '\r' {
-		return "\r\n"
-	}
-	return "\n"
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"sealmilter/milter"
-	"sealmilter/milter/envelope"
 )
 
 func serveCommand() *cobra.Command {
@@ -145,7 +144,8 @@ func (d *daemon) settings() milter.Config {
 		Policy:       d.cfg.policy,
 		Naming:       d.cfg.naming(),
 		Hidden:       d.cfg.Policy.Hidden,
-		Spool:        envelope.Spool{Dir: d.cfg.Spool.Directory, Memory: int64(d.cfg.Spool.Memory)},
+		Spool:        d.cfg.spool(),
+		Addressing:   d.cfg.addressing(),
 		Log:          d.log,
 		LogAddresses: d.cfg.Log.Addresses,
 		SizeLimit:    int64(d.cfg.Milter.SizeLimit),

@@ -2,8 +2,15 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,6 +73,9 @@ func makeTestKeys() (testKeys, error) {
 		return k, err
 	}
 	k.files["soon.asc"] = armored(openpgp.PublicKeyType, public(soon))
+	if err := k.optionKeys(start); err != nil {
+		return k, err
+	}
 	annPublic, bobPublic := public(ann), public(bob)
 	k.files["ann.asc"] = armored(openpgp.PublicKeyType, annPublic)
 	k.files["ann.gpg"] = annPublic
@@ -90,6 +100,40 @@ func makeTestKeys() (testKeys, error) {
 	}
 	k.files["ann-new.asc"] = armored(openpgp.PublicKeyType, public(ann))
 	return k, nil
+}
+
+// optionKeys makes keys that options are for: of version 6, with an ML-KEM
+// subkey and nothing else, and a certificate.
+func (k *testKeys) optionKeys(start time.Time) error {
+	six, err := openpgp.NewEntity("Six", "", "six@example.org", &packet.Config{
+		V6Keys: true, Algorithm: packet.PubKeyAlgoEd25519, Time: func() time.Time { return start }})
+	if err != nil {
+		return err
+	}
+	kim, err := k.entity("KIM", "Kim <kim@example.org>", start, 0)
+	if err != nil {
+		return err
+	}
+	kim.Subkeys = nil
+	if err := kim.AddEncryptionSubkey(&packet.Config{Algorithm: packet.PubKeyAlgoMlkem768X25519, Time: func() time.Time { return start }}); err != nil {
+		return err
+	}
+	secret, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "Cy"}, EmailAddresses: []string{"cy@example.org"},
+		NotBefore: start, NotAfter: start.AddDate(10, 0, 0), KeyUsage: x509.KeyUsageKeyEncipherment, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, secret.Public(), secret)
+	if err != nil {
+		return err
+	}
+	k.files["six.asc"] = armored(openpgp.PublicKeyType, public(six))
+	k.files["kim.asc"] = armored(openpgp.PublicKeyType, public(kim))
+	k.files["cy.pem"] = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	k.variables["SIX"] = fmt.Sprintf("%X", six.PrimaryKey.Fingerprint)
+	k.variables["CY"] = fmt.Sprintf("%X", sha256.Sum256(der))
+	return nil
 }
 
 // entity makes a key and notes its fingerprint.
