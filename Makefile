@@ -12,7 +12,7 @@ TIME    ?= 30s
 STRIP    = -s -w
 LDFLAGS  = $(STRIP) -X main.version=$(VERSION)
 # "./..." leaves out what lies below a testdata folder.
-PACKAGES = ./... ./testdata/bed ./testdata/messages ./testdata/mta
+PACKAGES = ./... ./testdata/bed ./testdata/bench ./testdata/interop ./testdata/messages ./testdata/mta
 MANPAGES = sealmilter.8 sealmilter.toml.5
 
 .PHONY: build demo test deps lint soak interop bench fuzz man install clean
@@ -32,6 +32,7 @@ demo: build
 test: deps lint
 	REQUIRE_SERVERS=1 $(GO) test -race -count 1 -timeout 20m $(filter-out ./testdata/mta,$(PACKAGES))
 	REQUIRE_SERVERS=1 $(GO) test -count 1 -timeout 20m ./testdata/mta
+	@GO=$(GO) sh testdata/fuzz.sh 2s brief
 
 deps:
 	@sh testdata/bed/install.sh
@@ -50,20 +51,21 @@ soak: deps
 	REQUIRE_SERVERS=1 $(GO) test -race -timeout 60m -count 10 -run TestReload ./testdata/mta
 	REQUIRE_SERVERS=1 SEALMILTER_SOAK=1 $(GO) test -timeout 60m -count 1 -v -run 'TestInterrupted|TestEqualMessages|TestBulk|TestSplitLoad' ./testdata/mta
 
-# Everything that reads what we write: gpg, openssl, gpgsm, NSS, Thunderbird.
+# Everything that reads what we write, by way of real servers, and then the
+# matrix: each way to seal against each program that reads.
 interop:
 	@INTEROP=1 sh testdata/bed/install.sh
 	REQUIRE_SERVERS=1 SEALMILTER_INTEROP=1 $(GO) test -count 1 -v -run 'TestPostfix|TestCorpus|TestChoices|TestSMIME|TestThunderbird' ./testdata/mta
+	REQUIRE_SERVERS=1 SEALMILTER_INTEROP=1 $(GO) test -count 1 -v -run TestMatrix ./testdata/interop
 
-bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./milter/... ./keys/...
+# Sealing beside gpg, rnp, sqop and openssl, and beside what the ciphers take
+# alone: make bench BENCH='--json FILE', --strict, --quick, --only GROUP.
+bench: deps build
+	@$(GO) run ./testdata/bench $(BENCH)
 
+# Each target for TIME, and no further than the first that fails.
 fuzz:
-	@for at in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
-		for name in $$(grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' $$at | cut -c6- | sort -u); do \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(TIME) $$at || exit 1; \
-		done; \
-	done
+	@GO=$(GO) sh testdata/fuzz.sh $(TIME)
 
 man: $(MANPAGES:%=bin/%)
 

@@ -29,6 +29,9 @@ var rooms = map[string][]string{
 	"keys/storetest":          {"keys"},
 	"policy":                  {"keys"},
 	"testdata/bed":            {},
+	"testdata/bench":          {"keys", "milter/envelope", "milter/envelope/openpgp"},
+	"testdata/hostile":        {},
+	"testdata/interop":        {},
 	"testdata/messages":       {},
 	"testdata/mta":            {},
 }
@@ -47,13 +50,14 @@ var guarded = map[string][]string{
 	"github.com/pelletier/go-toml/": {"cmd/sealmilter"},
 	"log/slog":                      {"cmd/sealmilter", "milter"},
 	"log":                           {},
-	"os/exec":                       {"cmd/sealmilter", "testdata/bed", "testdata/mta"},
+	"os/exec":                       {"cmd/sealmilter", "testdata/bed", "testdata/bench", "testdata/mta"},
 }
 
 // TestImports holds the plan. Tests may use the test bed and any store.
 func TestImports(t *testing.T) {
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "sealmilter/...",
-		"sealmilter/testdata/bed", "sealmilter/testdata/messages", "sealmilter/testdata/mta").Output()
+		"sealmilter/testdata/bed", "sealmilter/testdata/bench", "sealmilter/testdata/hostile", "sealmilter/testdata/interop",
+		"sealmilter/testdata/messages", "sealmilter/testdata/mta").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package bed
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -24,8 +25,9 @@ type Dovecot struct {
 	IMAP  int      // port
 	LMTP  int      // port
 
-	cmd  *exec.Cmd
-	gone chan error
+	owner *syscall.Credential // whom the mail belongs to
+	cmd   *exec.Cmd
+	gone  chan error
 }
 
 // StartDovecot starts a Dovecot 2.3 with mailboxes for these addresses. It is
@@ -39,13 +41,8 @@ func StartDovecot(t testing.TB, users ...string) *Dovecot {
 	}
 	d := &Dovecot{Dir: Dir(t), Users: users, IMAP: FreePort(t), LMTP: FreePort(t), gone: make(chan error, 1)}
 	owner := credential(t, "mail") // Dovecot refuses to keep mail as root
-	mail := filepath.Join(d.Dir, "mail")
-	if err := os.Mkdir(mail, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chown(mail, int(owner.Uid), int(owner.Gid)); err != nil {
-		t.Fatal(err)
-	}
+	d.owner = owner
+	d.makeFolder(t, filepath.Join(d.Dir, "mail"))
 	var passwords strings.Builder
 	for _, user := range users {
 		fmt.Fprintf(&passwords, "%s:{PLAIN}%s:::::\n", user, dovecotPassword)
@@ -73,6 +70,38 @@ func StartDovecot(t testing.TB, users ...string) *Dovecot {
 
 // Transport is where Postfix delivers to, as virtual_transport has it.
 func (d *Dovecot) Transport() string { return "lmtp:inet:127.0.0.1:" + strconv.Itoa(d.LMTP) }
+
+// Put lays a message, with LF line ends, into a user's INBOX as the n-th.
+func (d *Dovecot) Put(t testing.TB, user string, n int, message []byte) {
+	t.Helper()
+	home := filepath.Join(d.Dir, "mail", user)
+	maildir := filepath.Join(home, "Maildir")
+	for _, folder := range []string{home, maildir, filepath.Join(maildir, "cur"), filepath.Join(maildir, "new"), filepath.Join(maildir, "tmp")} {
+		d.makeFolder(t, folder)
+	}
+	// Dovecot orders what is new by the time in the name.
+	file := filepath.Join(maildir, "new", fmt.Sprintf("%d.M0P1.bed", 1_700_000_000+n))
+	if err := os.WriteFile(file, message, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(file, int(d.owner.Uid), int(d.owner.Gid)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// makeFolder makes a folder, unless it is there, that belongs to the mail's
+// owner.
+func (d *Dovecot) makeFolder(t testing.TB, folder string) {
+	t.Helper()
+	if err := os.Mkdir(folder, 0o755); errors.Is(err, os.ErrExist) {
+		return
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(folder, int(d.owner.Uid), int(d.owner.Gid)); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // WaitDelivered waits until n messages are in a user's INBOX, and returns their
 // files.

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// pkcs12Password protects keys on their way into gpgsm and NSS.
-const pkcs12Password = "secret"
+// PKCS12Password protects keys on their way into gpgsm and NSS.
+const PKCS12Password = "secret"
 
 // Identity is somebody with a certificate, in files as openssl makes them.
 type Identity struct {
@@ -42,7 +42,7 @@ func openssl(t testing.TB, stdin []byte, args ...string) []byte {
 func (i Identity) PKCS12(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "identity.p12")
-	openssl(t, nil, "pkcs12", "-export", "-inkey", i.Key, "-in", i.Certificate, "-out", file, "-passout", "pass:"+pkcs12Password,
+	openssl(t, nil, "pkcs12", "-export", "-inkey", i.Key, "-in", i.Certificate, "-out", file, "-passout", "pass:"+PKCS12Password,
 		"-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES", "-macalg", "sha1")
 	return file
 }
@@ -97,7 +97,7 @@ func NewGPGSM(t testing.TB, i Identity) *GPGSM {
 		}
 	}
 	t.Cleanup(func() { exec.Command(gpgconf, "--homedir", home, "--kill", "all").Run() })
-	run(t, []byte(pkcs12Password), g.env, g.program, g.arguments("--import", i.PKCS12(t))...)
+	run(t, []byte(PKCS12Password), g.env, g.program, g.arguments("--import", i.PKCS12(t))...)
 	return g
 }
 
@@ -111,7 +111,7 @@ func (g *GPGSM) Open(t testing.TB, message []byte) []byte {
 	if err := os.WriteFile(file, message, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, said, err := try([]byte(pkcs12Password), g.env, g.program, g.arguments("--decrypt", file)...)
+	out, said, err := Try([]byte(PKCS12Password), g.env, g.program, g.arguments("--decrypt", file)...)
 	if err != nil && !strings.Contains(said, "failed to find the certificate") {
 		t.Fatalf("gpgsm: %v\n%s", err, said)
 	}
@@ -131,7 +131,7 @@ func NewNSS(t testing.TB, i Identity) *NSS {
 	certutil, pk12util := Need(t, "certutil"), Need(t, "pk12util")
 	n := &NSS{cmsutil: Need(t, "cmsutil"), database: "sql:" + t.TempDir()}
 	run(t, nil, nil, certutil, "-N", "-d", n.database, "--empty-password")
-	run(t, nil, nil, pk12util, "-i", i.PKCS12(t), "-d", n.database, "-W", pkcs12Password)
+	run(t, nil, nil, pk12util, "-i", i.PKCS12(t), "-d", n.database, "-W", PKCS12Password)
 	return n
 }
 
@@ -145,16 +145,16 @@ func (n *NSS) Open(t testing.TB, message []byte) []byte {
 // the test.
 func run(t testing.TB, stdin []byte, env []string, program string, args ...string) []byte {
 	t.Helper()
-	out, said, err := try(stdin, env, program, args...)
+	out, said, err := Try(stdin, env, program, args...)
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, said)
 	}
 	return out
 }
 
-// try calls a program and returns what it wrote on standard output and on
+// Try calls a program and returns what it wrote on standard output and on
 // standard error, and how it ended.
-func try(stdin []byte, env []string, program string, args ...string) ([]byte, string, error) {
+func Try(stdin []byte, env []string, program string, args ...string) ([]byte, string, error) {
 	cmd := exec.Command(program, args...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	cmd.Env = append(os.Environ(), env...)
