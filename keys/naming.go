@@ -95,7 +95,9 @@ func (n Naming) spellings(local, domain string) (all []string) {
 		}
 	}
 	domains := []string{domain}
-	if ascii, err := idnaForm.ToASCII(domain); err == nil && !isASCII(domain) {
+	// What would be mapped to another name, with an @ in it or a dot at its end,
+	// is not asked for by that.
+	if ascii, err := idnaForm.ToASCII(domain); err == nil && !isASCII(domain) && CanonicalDomain(ascii) == domain {
 		domains = append(domains, ascii)
 	}
 	for _, local := range locals {
@@ -159,8 +161,8 @@ func CanonicalDomain(domain string) string {
 	}
 	unicode, err := idnaForm.ToUnicode(lower)
 	// What is no name for any resolver stays as it is, and so does one that
-	// would be mapped to another address: U+FF20 becomes an @.
-	if err != nil || strings.Count(unicode, "@") != strings.Count(lower, "@") || strings.HasSuffix(unicode, ".") {
+	// would be mapped to another address: U+FF20 becomes an @, "xn--" nothing.
+	if err != nil || unicode == "" || strings.Count(unicode, "@") != strings.Count(lower, "@") || strings.HasSuffix(unicode, ".") {
 		return norm.NFC.String(lower)
 	}
 	return unicode

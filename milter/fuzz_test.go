@@ -408,22 +408,31 @@ func carriedOut(t *testing.T, header []envelope.Field, edits []change, renumbers
 }
 
 // FuzzHeader seals messages with any header on the way of Postfix and of
-// Sendmail. Outside stays what is not the payload's, in its order; and opened,
-// the message is the one that was shown.
+// Sendmail, with every protection of the header. Outside stays what is not the
+// payload's, in its order, or what hides it; and opened, the message is the one
+// that was shown.
 func FuzzHeader(f *testing.F) {
 	owner, public := newEntity(f, "ann@example.org")
-	filter := newFilter(f, func(c *Config) { c.Store = everybody{public} })
-	var sessions [4]*client.Session
-	for way := range sessions {
-		sessions[way] = filter.dial(f, optionsOf(way))
+	var sessions [12]*client.Session
+	for i, protection := range keys.Protections {
+		filter := newFilter(f, func(c *Config) {
+			c.Store = everybody{public}
+			c.Policy.Settings.Protection = &protection
+		})
+		for way := range 4 {
+			sessions[4*i+way] = filter.dial(f, optionsOf(way))
+		}
 	}
 	f.Add([]byte("Received: a\n\tb\nSubject:  x\ndkim-signature: y\nMIME-Version: 1.0\ncontent-TYPE: text/html\nX-Sealmilter-Copy: 1\n\nbody"), byte(0))
 	f.Add([]byte("Mime-Version: 1.0\nMIME-Version: 1.0\nA:\nARC-Seal: i=1\nContent-Type:\n\n.\n"), byte(1))
 	f.Add([]byte("A:b\nMIME-Version: 1.0 (x)\nA:  c\nDKIM-Signature:\nSubject:\n\n"), byte(2))
 	f.Add([]byte("\n"), byte(3))
+	f.Add([]byte("Subject:x\nsubject:\nKeywords: a\n b\nComments:\nHP-Outer: Subject: y\nContent-Type: text/plain; hp=\"cipher\"\n\n"), byte(6))
+	f.Add([]byte("From: \"Ann, a\" <ann@example.org>\nTo: b@c.test (B)\nDate: Tue, 3 Mar 2026 12:34:56 +0530\nSubject: x\n\n"), byte(9))
 	f.Fuzz(func(t *testing.T, raw []byte, way byte) {
+		way %= byte(len(sessions))
 		m := client.ParseMessage(raw)
-		result, err := sessions[way%4].Send(client.Envelope{From: "a@b.test", To: client.To("ann@example.org")}, m)
+		result, err := sessions[way].Send(client.Envelope{From: "a@b.test", To: client.To("ann@example.org")}, m)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -431,12 +440,22 @@ func FuzzHeader(f *testing.F) {
 			return
 		}
 		opens(t, result, owner, asShown(m, int(way%4)))
-		if got, want := result.Queued.Header, outside(m.Header); len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+		if got, want := result.Queued.Header, outside(m.Header); way < 4 && (len(got) < len(want) || !slices.Equal(got[:len(want)], want)) {
 			t.Errorf("outside is\n%q\nwant\n%q", got, want)
 		}
 		for _, name := range []string{"MIME-Version", "Content-Type", "X-Sealmilter"} {
 			if values := result.Queued.Values(name); len(values) != 1 {
 				t.Errorf("%s is %q", name, values)
+			}
+		}
+		if way < 4 {
+			return
+		}
+		for _, hidden := range []string{"Subject", "Keywords", "Comments"} {
+			for _, value := range result.Queued.Values(hidden) {
+				if hidden != "Subject" || value != "[...]" {
+					t.Errorf("outside %s is %q", hidden, value)
+				}
 			}
 		}
 	})
@@ -566,4 +585,36 @@ func isWritten(text, address string) bool {
 		}
 	}
 	return false
+}
+
+// FuzzNames: a recipient is looked up by its address, and by each address that
+// its local part is; whoever has a local part that could mean another mailbox is
+// not looked up where the MTA has not said what it means.
+func FuzzNames(f *testing.F) {
+	for _, address := range []string{"ann@example.org", `"ann@example.org"@example.org`, "a@b@c@d", "ann%b@c", "b!ann@c", "ann", `"a\"@b"@c`, "(", "@a:b@c"} {
+		f.Add(address, "")
+		f.Add(address, "ann@example.org")
+	}
+	f.Fuzz(func(t *testing.T, address, resolved string) {
+		r := &recipient{address: address, resolved: resolved}
+		names, err := r.names(keys.Naming{})
+		if err != nil {
+			if local, _, _ := strings.Cut(address, "@"); resolved != "" || strings.Contains(address, "@") && !strings.ContainsAny(local, "%!") {
+				t.Errorf("%q, resolved as %q: %v", address, resolved, err)
+			}
+			return
+		}
+		asked := address
+		if resolved != "" {
+			asked = resolved
+		}
+		if names[0] != asked || resolved != "" && keys.Readable(address) && !slices.Contains(names, address) {
+			t.Errorf("%q, resolved as %q, is looked up as %q", address, resolved, names)
+		}
+		for _, name := range names[1:] {
+			if name != address && (!strings.HasPrefix(keys.Canonical(asked), name+"@") || !strings.Contains(name, "@")) {
+				t.Errorf("%q, resolved as %q, is looked up as %q", address, resolved, names)
+			}
+		}
+	})
 }
