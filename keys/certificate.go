@@ -8,9 +8,10 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
-	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 
 	"go.mozilla.org/pkcs7"
 )
@@ -18,13 +19,14 @@ import (
 // certificateKeys makes keys of the certificates that mail can be sealed to.
 // Those of the authorities that came with them are left aside: to seal to a
 // whole chain would let the authorities read.
-func certificateKeys(found []*x509.Certificate) ([]*Key, error) {
+func certificateKeys(found []*x509.Certificate, v *verifier) ([]*Key, error) {
 	if len(found) == 0 {
 		return nil, nil
 	}
+	v.certificates = found
 	leaves := leavesOf(found)
 	if len(leaves) == 0 {
-		return nil, fmt.Errorf("%s: this is the certificate of an authority, not of a person", nameOf(found[0]))
+		return nil, refuse(ReasonAuthority, "%s: this is the certificate of an authority, not of a person", nameOf(found[0]))
 	}
 	var all []*Key
 	for _, certificate := range leaves {
@@ -39,40 +41,72 @@ func certificateKeys(found []*x509.Certificate) ([]*Key, error) {
 
 // parseDER reads a certificate or a PKCS#7 bundle (.p7b, .p7c), which are told
 // apart by what they hold.
-func parseDER(data []byte) ([]*Key, error) {
+func parseDER(data []byte, v *verifier) ([]*Key, error) {
 	var bundle struct {
 		ContentType asn1.ObjectIdentifier
 		Content     asn1.RawValue `asn1:"optional"`
 	}
-	var pfx struct {
-		Version  int
-		AuthSafe asn1.RawValue
-		Rest     asn1.RawValue `asn1:"optional"`
+	var found []*x509.Certificate
+	var err error
+	if _, notBundle := asn1.Unmarshal(data, &bundle); notBundle == nil {
+		found, err = readBundle(data)
+	} else {
+		found, err = readCertificate(data, false)
 	}
-	read := readCertificate
-	if _, err := asn1.Unmarshal(data, &bundle); err == nil {
-		read = readBundle
-	} else if _, err := asn1.Unmarshal(data, &pfx); err == nil && pfx.Version == 3 {
-		return nil, ErrSecretKey // PKCS#12 (RFC 7292, section 4)
-	}
-	found, err := read(data)
 	if err != nil {
 		return nil, err
 	}
-	return certificateKeys(found)
+	return certificateKeys(found, v)
 }
 
-func readCertificate(der []byte) ([]*x509.Certificate, error) {
-	// A trusted certificate of OpenSSL has something of its own behind it.
+// isSecretDER recognises what secret keys are kept in: a number of a version
+// stands before all else in PKCS#12 (RFC 7292, section 4), PKCS#8 (RFC 5958)
+// and what OpenSSL writes for RSA and curves, and in encrypted PKCS#8 the
+// cipher, with octets behind it.
+func isSecretDER(data []byte) bool {
+	var versioned struct {
+		Version int
+		Content asn1.RawValue
+	}
+	var encrypted struct {
+		Cipher struct {
+			Algorithm asn1.ObjectIdentifier
+			Parameter asn1.RawValue `asn1:"optional"`
+		}
+		Content []byte
+	}
+	if _, err := asn1.Unmarshal(data, &versioned); err == nil {
+		return versioned.Version <= 3
+	}
+	_, err := asn1.Unmarshal(data, &encrypted)
+	return err == nil
+}
+
+// readCertificate reads one certificate; where it is a trusted one, what
+// stands behind it is OpenSSL's own.
+func readCertificate(der []byte, trusted bool) ([]*x509.Certificate, error) {
 	var first asn1.RawValue
-	if _, err := asn1.Unmarshal(der, &first); err == nil {
+	rest, err := asn1.Unmarshal(der, &first)
+	switch {
+	case err == nil && trusted:
 		der = first.FullBytes
+	case err == nil && len(rest) > 0:
+		return nil, refuse(ReasonDamaged, "reading the certificate: %d bytes follow it; several certificates go into one file as PEM", len(rest))
 	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("reading the certificate: %w", err)
+		return nil, refuse(unreadableCertificate(err), "reading the certificate: %s", err)
 	}
 	return []*x509.Certificate{certificate}, nil
+}
+
+// unreadableCertificate is the reason of an error of the library, which has
+// only words for it.
+func unreadableCertificate(err error) Reason {
+	if strings.Contains(err.Error(), "unsupported") {
+		return ReasonUnsupported
+	}
+	return ReasonDamaged
 }
 
 // readBundle reads a PKCS#7 bundle, which is a signed message without content
@@ -80,15 +114,18 @@ func readCertificate(der []byte) ([]*x509.Certificate, error) {
 func readBundle(der []byte) (found []*x509.Certificate, err error) {
 	defer func() {
 		if recover() != nil { // the library's parser of BER is not hardened
-			err = errors.New("reading the PKCS#7 bundle: it is damaged")
+			err = refuse(ReasonDamaged, "reading the PKCS#7 bundle: it is damaged")
 		}
 	}()
+	if err := checkNesting(der); err != nil {
+		return nil, err
+	}
 	bundle, err := pkcs7.Parse(der)
 	if err != nil {
-		return nil, fmt.Errorf("reading the PKCS#7 bundle: %w", err)
+		return nil, refuse(ReasonDamaged, "reading the PKCS#7 bundle: %s", err)
 	}
 	if len(bundle.Certificates) == 0 {
-		return nil, errors.New("there is no certificate in the PKCS#7 bundle")
+		return nil, refuse(ReasonNoKey, "there is no certificate in the PKCS#7 bundle")
 	}
 	return bundle.Certificates, nil
 }
@@ -160,11 +197,13 @@ func checkPublicKey(c *x509.Certificate) (algorithm string, err error) {
 		bits := public.N.BitLen()
 		switch {
 		case bits < minRSABits:
-			return "", fmt.Errorf("an RSA key of %d bits is too short, the least is %d", bits, minRSABits)
+			return "", refuse(ReasonWeak, "an RSA key of %d bits is too short, the least is %d", bits, minRSABits)
 		case bits > maxBits:
-			return "", fmt.Errorf("an RSA key of %d bits is too long, the most is %d", bits, maxBits)
-		case public.E < 3 || public.E%2 == 0:
-			return "", fmt.Errorf("an RSA key with the exponent %d is none that can be sealed to", public.E)
+			return "", refuse(ReasonUnsupported, "an RSA key of %d bits is too long, the most is %d", bits, maxBits)
+		case public.N.Bit(0) == 0:
+			return "", refuse(ReasonWeak, "its numbers are not those of an RSA key")
+		case public.E < 3 || public.E%2 == 0 || public.E > math.MaxInt32:
+			return "", refuse(ReasonWeak, "an RSA key with the exponent %d is none that can be sealed to", public.E)
 		}
 		algorithm = fmt.Sprintf("RSA-%d", public.N.BitLen())
 		use, word = x509.KeyUsageKeyEncipherment, "keyEncipherment"
@@ -172,15 +211,15 @@ func checkPublicKey(c *x509.Certificate) (algorithm string, err error) {
 		switch public.Curve {
 		case elliptic.P256(), elliptic.P384(), elliptic.P521():
 		default:
-			return "", fmt.Errorf("the curve %s is not supported, use P-256, P-384 or P-521", public.Params().Name)
+			return "", refuse(ReasonUnsupported, "the curve %s is not supported, use P-256, P-384 or P-521", public.Params().Name)
 		}
 		algorithm = public.Params().Name
 		use, word = x509.KeyUsageKeyAgreement, "keyAgreement"
 	default:
-		return "", fmt.Errorf("its key (%s) can sign, but nothing can be sealed to it", c.PublicKeyAlgorithm)
+		return "", refuse(ReasonPurpose, "its key (%s) can sign, but nothing can be sealed to it", c.PublicKeyAlgorithm)
 	}
 	if c.KeyUsage != 0 && c.KeyUsage&use == 0 {
-		return "", fmt.Errorf("it is not meant for encryption: its key usage lacks %s", word)
+		return "", refuse(ReasonPurpose, "it is not meant for encryption: its key usage lacks %s", word)
 	}
 	return algorithm, nil
 }
@@ -193,7 +232,7 @@ func checkExtendedUsage(c *x509.Certificate) error {
 		slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny) {
 		return nil
 	}
-	return errors.New("it is not meant for mail: its extended key usage lacks emailProtection")
+	return refuse(ReasonPurpose, "it is not meant for mail: its extended key usage lacks emailProtection")
 }
 
 // Object identifiers of what names an address in a certificate.
@@ -249,7 +288,10 @@ func utf8Mailboxes(extension []byte) (addresses []string) {
 
 // nameOf names a certificate for an error.
 func nameOf(c *x509.Certificate) string {
-	if name := c.Subject.String(); name != "" {
+	const long = 100
+	if name := c.Subject.String(); len(name) > long {
+		return fmt.Sprintf("certificate of %q…", name[:long])
+	} else if name != "" {
 		return fmt.Sprintf("certificate of %q", name)
 	}
 	return fmt.Sprintf("certificate %X", c.SerialNumber)

@@ -175,11 +175,11 @@ func TestMethodChoice(t *testing.T) {
 	}
 	for i, test := range tests {
 		account := &Account{Method: test.choice, Keys: test.keys}
-		method, to, err := SealTo([]*Account{account}, time.Now())
+		form, to, err := SealTo([]*Account{account}, time.Now())
 		if (err == nil) != (len(to) > 0) {
 			t.Errorf("%d: %d keys, error %v", i, len(to), err)
 		}
-		if got := fmt.Sprintf("%s %d", method, len(to)); got != test.want {
+		if got := fmt.Sprintf("%s %d", form.Method, len(to)); got != test.want {
 			t.Errorf("%d: %q, want %q", i, got, test.want)
 		}
 	}
@@ -230,9 +230,9 @@ func TestGroupMethod(t *testing.T) {
 		{[]*Account{both, {}}, "", 0},
 	}
 	for i, test := range tests {
-		method, to, err := SealTo(test.accounts, time.Now())
-		if method != test.want || len(to) != test.keys || (err != nil) != (test.keys == 0) {
-			t.Errorf("%d: %s, %d keys, error %v; want %s, %d", i, method, len(to), err, test.want, test.keys)
+		form, to, err := SealTo(test.accounts, time.Now())
+		if form.Method != test.want || len(to) != test.keys || (err != nil) != (test.keys == 0) {
+			t.Errorf("%d: %s, %d keys, error %v; want %s, %d", i, form.Method, len(to), err, test.want, test.keys)
 		}
 	}
 }

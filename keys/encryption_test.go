@@ -210,8 +210,8 @@ func TestNoEncryptionKey(t *testing.T) {
 			e.PrimaryKey = packet.NewDSAPublicKey(birth, &dsa.PublicKey{Parameters: dsa.Parameters{P: big2049, Q: big.NewInt(3), G: big.NewInt(5)}, Y: big.NewInt(7)})
 		}, "DSA is out of use"},
 		{"ML-KEM", func(e *openpgp.Entity) {
-			*e = *newEntity(t, &packet.Config{Algorithm: packet.PubKeyAlgoMldsa65Ed25519, V6Keys: true, Time: at(birth).Time})
-		}, "ML-KEM is not supported yet"},
+			*e = *newEntity(t, &packet.Config{Algorithm: packet.PubKeyAlgoMldsa87Ed448, V6Keys: true, Time: at(birth).Time})
+		}, "of ML-KEM only ML-KEM-768+X25519 is known"},
 		{"too many subkeys", func(e *openpgp.Entity) {
 			for range maxEncryptionKeys {
 				addSubkey(t, e, at(birth))

@@ -63,6 +63,7 @@ func TestHostile(t *testing.T) {
 		{"forged, Ed448", forged(t, &packet.Config{Algorithm: packet.PubKeyAlgoEd448, Time: at(birth).Time}, true), "checking its signatures takes too long"},
 		{"forged, RSA-8192", forgedRSA(t, 8192), "checking its signatures takes too long"},
 		{"forged, RSA-16384", forgedRSA(t, 16384), "a key of 16384 bits is too long"},
+		{"forged signatures on a long user id", longForged(t), "checking its signatures takes too long"},
 		{"third parties' signatures", flooded(t), ""},
 		{"base64 of blanks", bytes.Repeat([]byte(" \n"), MaxKeySize/2), "it is empty"},
 		{"first lines", bytes.Repeat([]byte("-----BEGIN PGP PUBLIC KEY BLOCK-----\n"), MaxKeySize/40), "block 1: "},
@@ -153,6 +154,22 @@ func fill(data *bytes.Buffer, sig []byte, one bool) []byte {
 		}
 		damaged := bytes.Clone(sig)
 		damaged[len(sig)-3], damaged[len(sig)-2] = byte(number>>8), byte(number)
+		data.Write(damaged)
+	}
+	return data.Bytes()
+}
+
+// longForged has a user id that takes long to hash, once for each signature.
+func longForged(t testing.TB) []byte {
+	t.Helper()
+	entity := newEntity(t, at(birth))
+	var data, sig bytes.Buffer
+	entity.PrimaryKey.Serialize(&data)
+	packet.NewUserId("Ann", strings.Repeat("x", MaxKeySize/2), "").Serialize(&data)
+	entity.Identities["Ann <ann@example.org>"].SelfCertifications[0].Packet.Serialize(&sig)
+	for number := 0; data.Len()+sig.Len() < MaxKeySize; number++ {
+		damaged := bytes.Clone(sig.Bytes())
+		damaged[len(damaged)-3], damaged[len(damaged)-2] = byte(number>>8), byte(number)
 		data.Write(damaged)
 	}
 	return data.Bytes()

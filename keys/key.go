@@ -37,12 +37,13 @@ func (s State) String() string {
 // signatures were checked when it was parsed.
 type Key struct {
 	Method      Method
-	Fingerprint string    // of the primary key, or SHA-256 of the certificate; upper-case hexadecimal
-	UserIDs     []string  // those whose self-signature holds, or the certificate's addresses; sorted
-	Algorithm   string    // of the newest encryption key, as "RSA-3072", "Curve25519" or "P-256"
-	Created     time.Time // the primary key's creation, or the beginning of the certificate's validity
-	Expires     time.Time // when the last encryption key ends; zero: never
-	RevokedAt   time.Time // when its holder withdrew it, by the revocation's own date
+	Fingerprint string     // of the primary key, or SHA-256 of the certificate; upper-case hexadecimal
+	UserIDs     []string   // those whose self-signature holds, or the certificate's addresses; sorted
+	Algorithm   string     // of the newest encryption key, as "RSA-3072", "Curve25519" or "P-256"
+	Created     time.Time  // the primary key's creation, or the beginning of the certificate's validity
+	Expires     time.Time  // when the last encryption key ends; zero: never
+	RevokedAt   time.Time  // when its holder withdrew it, by the revocation's own date
+	Options     KeyOptions // what was chosen for it, see With
 
 	withdrawn  bool // the primary key is revoked
 	encryption []encryptionKey
@@ -56,6 +57,27 @@ type encryptionKey struct {
 	public      *packet.PublicKey // OpenPGP's
 	certificate *x509.Certificate // S/MIME's
 	expires     time.Time         // zero: never
+	postQuantum bool              // ML-KEM-768+X25519, which is sealed to where it was chosen only
+	seipd2      bool              // version 6, and says that it reads SEIPD version 2
+}
+
+// With is the same key with options.
+func (k *Key) With(options KeyOptions) *Key {
+	if k.Options == options {
+		return k
+	}
+	chosen := *k
+	chosen.Options = options
+	if use := chosen.chosen(); len(use) > 0 && k.Method == OpenPGP {
+		chosen.Algorithm, chosen.Expires = algorithm(newest(use)), lastExpiry(use)
+	}
+	return &chosen
+}
+
+// IsPostQuantumOnly says whether all that could be sealed to is of a kind that
+// must be chosen, see KeyOptions.
+func (k *Key) IsPostQuantumOnly() bool {
+	return len(k.encryption) > 0 && !slices.ContainsFunc(k.encryption, func(e encryptionKey) bool { return !e.postQuantum })
 }
 
 // State says what the key is good for at the moment now.
@@ -63,7 +85,7 @@ func (k *Key) State(now time.Time) State {
 	switch {
 	case k.withdrawn:
 		return Revoked
-	case len(k.encryption) == 0:
+	case len(k.chosen()) == 0:
 		return Unusable
 	case len(k.valid(now)) == 0:
 		return Expired
@@ -111,8 +133,10 @@ func (k *Key) use(now time.Time) []encryptionKey {
 		return valid
 	}
 	var last []encryptionKey
-	for _, e := range k.encryption {
-		if e.expires.Equal(k.Expires) {
+	all := k.chosen()
+	end := lastExpiry(all)
+	for _, e := range all {
+		if e.expires.Equal(end) {
 			last = append(last, e)
 		}
 	}
@@ -121,12 +145,36 @@ func (k *Key) use(now time.Time) []encryptionKey {
 
 func (k *Key) valid(now time.Time) []encryptionKey {
 	var valid []encryptionKey
-	for _, e := range k.encryption {
+	for _, e := range k.chosen() {
 		if e.expires.IsZero() || now.Before(e.expires) {
 			valid = append(valid, e)
 		}
 	}
 	return valid
+}
+
+// chosen are the encryption keys that the options allow. Who has chosen ML-KEM
+// is sealed to by nothing else: beside another way in it would protect nothing.
+// Where the key has none, the choice changes nothing.
+func (k *Key) chosen() []encryptionKey {
+	var classic, postQuantum []encryptionKey
+	for _, e := range k.encryption {
+		if e.postQuantum {
+			postQuantum = append(postQuantum, e)
+		} else {
+			classic = append(classic, e)
+		}
+	}
+	if k.Options.MLKEM && len(postQuantum) > 0 {
+		return postQuantum
+	}
+	return classic
+}
+
+// readsSEIPD2 says whether all that is sealed to is of version 6 and says that
+// it reads SEIPD version 2 (RFC 9580, section 5.2.3.32).
+func (k *Key) readsSEIPD2(now time.Time) bool {
+	return !slices.ContainsFunc(k.use(now), func(e encryptionKey) bool { return !e.seipd2 })
 }
 
 // lastExpiry is the moment when the last of the encryption keys ends, zero

@@ -50,7 +50,7 @@ type Row struct {
 	Method  Method          // the account's choice, "" where it made none
 	Cipher  Cipher          // the account's choice, "" where it made none
 	Key     string          // one or more keys as they were enrolled, "" where the account has none
-	Options json.RawMessage // further choices, a JSON object or nil
+	Options json.RawMessage // further choices, a JSON object or nil; under "key" those for the keys of this row, see KeyOptions
 }
 
 // Store answers which keys belong to an address. It is all that the daemon
@@ -124,9 +124,11 @@ type Enrolled struct {
 	Enabled bool
 	Method  Method
 	Cipher  Cipher
+	Options KeyOptions // of the keys in this entry
 }
 
-// ErrNoSuchKey is returned where a key to be removed is not in the store.
+// ErrNoSuchKey is returned where a key to be changed or removed is not in the
+// store.
 var ErrNoSuchKey = errors.New("no such key")
 
 // Registry is a store as the administrator's commands use it. It does not
@@ -134,7 +136,10 @@ var ErrNoSuchKey = errors.New("no such key")
 type Registry interface {
 	// AddKey enrols key for address, creates the account where there is none,
 	// and returns the key's number.
-	AddKey(ctx context.Context, address, key string) (id int64, err error)
+	AddKey(ctx context.Context, address, key string, options KeyOptions) (id int64, err error)
+	// SetKeyOptions gives a key these options in the place of those it has. The
+	// error is ErrNoSuchKey where there is no key of that number.
+	SetKeyOptions(ctx context.Context, id int64, options KeyOptions) error
 	// Keys lists the keys of the account at address, or every key where
 	// address is empty, ordered by address and number, without holding them
 	// all in memory.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -64,9 +63,6 @@ func Lookup(ctx context.Context, store Store, naming Naming, addresses []string)
 			found[address] = d.recipient(canonical[i])
 			found[address].Address = address
 		}
-		if d.failed != nil {
-			return nil, fmt.Errorf("looking recipients up: %w: %w", ErrStore, d.failed)
-		}
 		if len(d.missing) == 0 {
 			return found, nil
 		}
@@ -88,6 +84,10 @@ func readAccounts(rows []Row) (accounts []*Account, err error) {
 			row.Account = row.Address
 			row.Known = true
 		}
+		var options KeyOptions
+		if row.Options, options, err = splitOptions(row.Options); err != nil {
+			return nil, err
+		}
 		chosen, err := newAccount(row)
 		if err != nil {
 			return nil, err
@@ -102,7 +102,9 @@ func readAccounts(rows []Row) (accounts []*Account, err error) {
 			account.Known != chosen.Known || !bytes.Equal(account.Options, chosen.Options) {
 			return nil, errors.New("its rows for one account differ in enabled, method, cipher or options")
 		}
-		account.read(row.Key)
+		if err := account.read(row.Key, options); err != nil {
+			return nil, err
+		}
 	}
 	for _, account := range accounts {
 		account.spreadRevocations()
@@ -129,17 +131,42 @@ func newAccount(row Row) (*Account, error) {
 	return nil, fmt.Errorf("an account's method %q is neither %s nor %s", row.Method, OpenPGP, SMIME)
 }
 
+// splitOptions takes the options of a row's key out of those of its account.
+// What is left is written anew: the rows of one account are compared.
+func splitOptions(options json.RawMessage) (json.RawMessage, KeyOptions, error) {
+	if len(options) == 0 {
+		return nil, KeyOptions{}, nil
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(options, &all); err != nil {
+		return nil, KeyOptions{}, errors.New("the options of an account are no JSON object")
+	}
+	ofKey, err := ParseKeyOptions(all[keyOptions])
+	delete(all, keyOptions)
+	if err != nil || len(all) == 0 {
+		return nil, ofKey, err
+	}
+	options, err = json.Marshal(all)
+	return options, ofKey, err
+}
+
 // read adds the keys of one row.
-func (a *Account) read(text string) {
+func (a *Account) read(text string, options KeyOptions) error {
 	if text == "" {
-		return
+		return nil
 	}
 	a.enrolled = true
 	keys, err := Parse([]byte(text))
 	if err != nil {
 		a.Unread = append(a.Unread, fmt.Errorf("an enrolled key cannot be read: %w", err))
 	}
-	a.Keys = append(a.Keys, keys...)
+	for _, key := range keys {
+		if err := options.Check(key.Method); err != nil {
+			return err
+		}
+		a.Keys = append(a.Keys, key.With(options))
+	}
+	return nil
 }
 
 // spreadRevocations: where a key is enrolled twice, before and after its
@@ -154,7 +181,7 @@ func (a *Account) spreadRevocations() {
 	}
 	for i, key := range a.Keys {
 		if newer := revoked[key.Fingerprint]; newer != nil {
-			a.Keys[i] = newer
+			a.Keys[i] = newer.With(key.Options)
 		}
 	}
 }
@@ -181,49 +208,6 @@ func (a *Account) RevokedAt() (last time.Time) {
 		}
 	}
 	return last
-}
-
-// SealTo settles how one message is sealed to all the accounts at the moment
-// now: by which method, and to which keys. Of each account it takes the keys
-// that are in its best state, so that an old key stays out of use while a newer
-// one is valid. Where several methods serve all of them, the first account that
-// has chosen decides, and OpenPGP where none has. The error says why there is
-// no such method.
-func SealTo(accounts []*Account, now time.Time) (Method, []*Key, error) {
-	count := make(map[Method]int)
-	keys := make(map[Method][]*Key)
-	var choice Method
-	for _, account := range accounts {
-		use := account.best(now)
-		if len(use) == 0 {
-			return "", nil, errors.New("an account has no key that can be sealed to")
-		}
-		for method, of := range use {
-			count[method]++
-			for _, key := range of { // two accounts may have their domain's
-				if !slices.Contains(keys[method], key) {
-					keys[method] = append(keys[method], key)
-				}
-			}
-		}
-		if choice == "" {
-			choice = account.Method
-		}
-	}
-	for _, method := range []Method{choice, OpenPGP, SMIME} {
-		if count[method] > 0 && count[method] == len(accounts) {
-			return method, keys[method], nil
-		}
-	}
-	return "", nil, errors.New("some of the accounts have OpenPGP keys and some certificates, and one message is sealed by one method")
-}
-
-// StrongestCipher is the strongest that one of the accounts has chosen.
-func StrongestCipher(accounts []*Account) Cipher {
-	if slices.ContainsFunc(accounts, func(a *Account) bool { return a.Cipher == AES256 }) {
-		return AES256
-	}
-	return AES128
 }
 
 // best are the account's keys in its best state, by method; none where none can

@@ -28,6 +28,11 @@ func parsePackets(data []byte, v *verifier) ([]*Key, error) {
 	}
 	var all []*Key
 	for i, packets := range cut {
+		if v.entering != nil {
+			if err := checkCounts(packets); err != nil {
+				return nil, fmt.Errorf("key %d: %w", i+1, err)
+			}
+		}
 		t, err := takeApart(packets)
 		if err != nil {
 			return nil, fmt.Errorf("key %d: %w", i+1, err)
@@ -37,6 +42,9 @@ func parsePackets(data []byte, v *verifier) ([]*Key, error) {
 			return nil, fmt.Errorf("key %X: %w", t.primary.public.Fingerprint, err)
 		}
 		all = append(all, key)
+		if v.entering != nil {
+			v.entering[key] = t
+		}
 	}
 	return all, nil
 }
@@ -47,7 +55,7 @@ func parsePackets(data []byte, v *verifier) ([]*Key, error) {
 func newKey(t *transferable, v *verifier) (*Key, error) {
 	primary := t.primary.public
 	if primary.PubKeyAlgo == packet.PubKeyAlgoDSA {
-		return nil, errors.New("DSA is out of use, and so are keys that are signed with it: its owner should make a new key")
+		return nil, refuse(ReasonUnsupported, "DSA is out of use, and so are keys that are signed with it: its owner should make a new key")
 	}
 	says, err := v.primary(t)
 	if err != nil {
@@ -69,7 +77,9 @@ func newKey(t *transferable, v *verifier) (*Key, error) {
 		return nil, err
 	}
 	key.Expires = lastExpiry(key.encryption)
-	if len(key.encryption) > 0 {
+	if classic := key.chosen(); len(classic) > 0 {
+		key.Algorithm = algorithm(newest(classic))
+	} else if len(key.encryption) > 0 {
 		key.Algorithm = algorithm(newest(key.encryption))
 	}
 	return key, nil
@@ -87,7 +97,7 @@ func encryptionKeys(t *transferable, says selfSignatures, v *verifier) ([]encryp
 		self = says.direct
 	}
 	if self == nil {
-		return nil, errors.New("neither the key nor a user id has a valid self-signature; a key server may have left the user ids out, or they are all revoked")
+		return nil, refuse(ReasonUnsigned, "neither the key nor a user id has a valid self-signature; a key server may have left the user ids out, or they are all revoked")
 	}
 	ends := expiry(primary, self)
 	if says.direct != nil {
@@ -103,7 +113,7 @@ func encryptionKeys(t *transferable, says selfSignatures, v *verifier) ([]encryp
 		case err != nil:
 			reason = err
 		case binding != nil:
-			found = append(found, encryptionKey{public: sub.public, expires: earlier(ends, expiry(sub.public, binding))})
+			found = append(found, newEncryptionKey(sub.public, self, earlier(ends, expiry(sub.public, binding))))
 		}
 	}
 	// A primary key without flags is used only where no subkey can be: old
@@ -112,19 +122,30 @@ func encryptionKeys(t *transferable, says selfSignatures, v *verifier) ([]encryp
 		if err := sealable(primary); err != nil {
 			reason = err
 		} else {
-			found = append(found, encryptionKey{public: primary, expires: ends})
+			found = append(found, newEncryptionKey(primary, self, ends))
 		}
 	}
 	switch {
 	case len(found) > maxEncryptionKeys:
-		return nil, fmt.Errorf("it has %d subkeys to encrypt to, the most is %d", len(found), maxEncryptionKeys)
+		return nil, refuse(ReasonTooLarge, "it has %d subkeys to encrypt to, the most is %d", len(found), maxEncryptionKeys)
 	case len(found) > 0:
 		return found, nil
 	}
 	if reason != nil {
 		return nil, fmt.Errorf("no part of it can be sealed to (%w)", reason)
 	}
-	return nil, errors.New("no part of it is meant for encryption")
+	return nil, refuse(ReasonPurpose, "no part of it is meant for encryption")
+}
+
+// newEncryptionKey is a key that mail can be sealed to, with what the key's own
+// signature says of its reader.
+func newEncryptionKey(public *packet.PublicKey, self *packet.Signature, expires time.Time) encryptionKey {
+	return encryptionKey{
+		public:      public,
+		expires:     expires,
+		postQuantum: public.PubKeyAlgo == packet.PubKeyAlgoMlkem768X25519,
+		seipd2:      public.Version == 6 && self.SEIPDv2,
+	}
 }
 
 // encryptionSubkey returns the binding of a subkey that mail can be sealed to,
@@ -171,11 +192,13 @@ func sealable(public *packet.PublicKey) error {
 	case packet.PubKeyAlgoECDH, packet.PubKeyAlgoX25519, packet.PubKeyAlgoX448:
 		return nil
 	case packet.PubKeyAlgoElGamal:
-		return errors.New("ElGamal is out of use")
-	case packet.PubKeyAlgoMlkem768X25519, packet.PubKeyAlgoMlkem1024X448:
-		return errors.New("ML-KEM is not supported yet")
+		return refuse(ReasonUnsupported, "ElGamal is out of use")
+	case packet.PubKeyAlgoMlkem768X25519: // where its owner has chosen it
+		return nil
+	case packet.PubKeyAlgoMlkem1024X448:
+		return refuse(ReasonUnsupported, "of ML-KEM only ML-KEM-768+X25519 is known")
 	}
-	return fmt.Errorf("algorithm %d is not supported", public.PubKeyAlgo)
+	return refuse(ReasonUnsupported, "algorithm %d is not supported", public.PubKeyAlgo)
 }
 
 // sealableRSA looks at the number itself: the length that stands in front of
@@ -183,9 +206,9 @@ func sealable(public *packet.PublicKey) error {
 func sealableRSA(public *rsa.PublicKey) error {
 	switch bits := public.N.BitLen(); {
 	case bits < minRSABits:
-		return fmt.Errorf("an RSA key of %d bits is too short, the least is %d", bits, minRSABits)
+		return refuse(ReasonWeak, "an RSA key of %d bits is too short, the least is %d", bits, minRSABits)
 	case public.N.Bit(0) == 0, public.E < 3, public.E%2 == 0:
-		return errors.New("its numbers are not those of an RSA key")
+		return refuse(ReasonWeak, "its numbers are not those of an RSA key")
 	}
 	return nil
 }
@@ -221,6 +244,9 @@ func newest(encryption []encryptionKey) *packet.PublicKey {
 
 // algorithm names a public key's algorithm and strength.
 func algorithm(public *packet.PublicKey) string {
+	if public.PubKeyAlgo == packet.PubKeyAlgoMlkem768X25519 {
+		return "ML-KEM-768+X25519"
+	}
 	if curve, err := public.Curve(); err == nil {
 		return string(curve)
 	}

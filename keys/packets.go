@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 
+	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
@@ -51,15 +52,15 @@ func cutKeys(data []byte) ([][]*packet.OpaquePacket, error) {
 		case err == io.EOF && len(keys) > 0:
 			return keys, nil
 		case err == io.EOF:
-			return nil, errors.New("there is no key in it")
+			return nil, refuse(ReasonNoKey, "there is no key in it")
 		case errors.Is(err, io.ErrUnexpectedEOF) && number == 1:
-			return nil, errors.New("it is cut off in its first packet, or is not OpenPGP")
+			return nil, refuse(ReasonDamaged, "it is cut off in its first packet, or is not OpenPGP")
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return nil, fmt.Errorf("it is cut off in packet %d", number)
+			return nil, refuse(ReasonDamaged, "it is cut off in packet %d", number)
 		case err != nil:
-			return nil, fmt.Errorf("packet %d is damaged, or this is not OpenPGP", number)
+			return nil, refuse(ReasonDamaged, "packet %d is damaged, or this is not OpenPGP", number)
 		case number > maxPackets:
-			return nil, fmt.Errorf("it has more than %d packets", maxPackets)
+			return nil, refuse(ReasonTooLarge, "it has more than %d packets", maxPackets)
 		}
 		switch p.Tag {
 		case tagSecretKey, tagSecretSubkey:
@@ -68,13 +69,13 @@ func cutKeys(data []byte) ([][]*packet.OpaquePacket, error) {
 			keys = append(keys, []*packet.OpaquePacket{p})
 		case tagSignature, tagUserID, tagPublicSubkey, tagUserAttribute:
 			if len(keys) == 0 {
-				return nil, fmt.Errorf("packet %d is %s, where a key should begin", number, packetName(p.Tag))
+				return nil, refuse(ReasonDamaged, "packet %d is %s, where a key should begin", number, packetName(p.Tag))
 			}
 			keys[len(keys)-1] = append(keys[len(keys)-1], p)
 		case tagMarker, tagTrust, tagPadding:
 		default:
 			if p.Tag < firstUncritical {
-				return nil, fmt.Errorf("packet %d is %s, which has no place in a key", number, packetName(p.Tag))
+				return nil, refuse(ReasonNoKey, "packet %d is %s, which has no place in a key", number, packetName(p.Tag))
 			}
 		}
 	}
@@ -108,9 +109,10 @@ type transferable struct {
 // part is a primary key, a user id or a subkey with the signatures on it.
 type part struct {
 	packet     *packet.OpaquePacket
-	public     *packet.PublicKey // nil for a user id, and for a key that cannot be read
-	unreadable error             // why it cannot be
-	signatures []signature       // in the order of the key
+	public     *packet.PublicKey   // nil for a user id, and for a key that cannot be read
+	unreadable error               // why it cannot be
+	signatures []signature         // in the order of the key
+	taken      []*packet.Signature // those of them that were found to hold, and count
 }
 
 type signature struct {
@@ -169,19 +171,28 @@ func newPart(p *packet.OpaquePacket) *part {
 	return made
 }
 
+// unreadable is the reason of an error of the library.
+func unreadable(err error) Reason {
+	var unsupported pgperrors.UnsupportedError
+	if errors.As(err, &unsupported) {
+		return ReasonUnsupported
+	}
+	return ReasonDamaged
+}
+
 // readPublicKey reads the packet of a primary key or a subkey.
 func readPublicKey(p *packet.OpaquePacket) (*packet.PublicKey, error) {
 	if len(p.Contents) > 0 && p.Contents[0] != 4 && p.Contents[0] != 6 {
-		return nil, fmt.Errorf("keys of version %d are not supported, only 4 and 6 are", p.Contents[0])
+		return nil, refuse(ReasonUnsupported, "keys of version %d are not supported, only 4 and 6 are", p.Contents[0])
 	}
 	parsed, err := p.Parse()
 	if err != nil {
-		return nil, fmt.Errorf("it cannot be read: %w", err)
+		return nil, refuse(unreadable(err), "it cannot be read: %s", err)
 	}
 	public := parsed.(*packet.PublicKey)
 	// The algorithms up to DSA are those of big numbers.
 	if bits, _ := public.BitLength(); bits > maxBits && public.PubKeyAlgo <= packet.PubKeyAlgoDSA {
-		return nil, fmt.Errorf("a key of %d bits is too long, the most is %d", bits, maxBits)
+		return nil, refuse(ReasonUnsupported, "a key of %d bits is too long, the most is %d", bits, maxBits)
 	}
 	return public, nil
 }

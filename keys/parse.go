@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,7 +18,7 @@ const MaxKeySize = 256 << 10
 
 // ErrSecretKey is in the chain of the error where secret key material was
 // handed in. Whoever handed it in should hear that it was exposed.
-var ErrSecretKey = errors.New("this is a secret key, which must never leave its owner: hand in the public key (gpg --export --armor), and consider the secret one exposed")
+var ErrSecretKey error = &Refusal{Reason: ReasonSecret, Text: "this is a secret key, which must never leave its owner: hand in the public key (gpg --export --armor), and consider the secret one exposed: whoever has seen it can read what is sealed to it, so that its owner should make a new one"}
 
 // Parse reads the keys in data: one or more armored OpenPGP blocks, or
 // certificates and PKCS#7 bundles in PEM, with any text around them; binary
@@ -30,38 +29,45 @@ var ErrSecretKey = errors.New("this is a secret key, which must never leave its 
 // part to seal to, fails the whole, and the error names the block. A revoked
 // key is read: its State says that it is.
 func Parse(data []byte) ([]*Key, error) {
+	return readKeys(data, newVerifier(maxEffort))
+}
+
+func readKeys(data []byte, v *verifier) ([]*Key, error) {
 	if len(data) > MaxKeySize {
-		return nil, fmt.Errorf("%d bytes are more than a key may have (%d)", len(data), MaxKeySize)
+		return nil, refuse(ReasonTooLarge, "%d bytes are more than a key may have (%d)", len(data), MaxKeySize)
 	}
-	keys, err := parse(data)
+	keys, err := parse(data, v)
 	if err == nil && len(keys) == 0 { // to a caller no keys would be nobody enrolled
-		err = errors.New("there is no key in it")
+		err = refuse(ReasonNoKey, "there is no key in it")
 	}
 	return keys, err
 }
 
-func parse(data []byte) ([]*Key, error) {
+func parse(data []byte, v *verifier) ([]*Key, error) {
 	trimmed := bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
-	v := &verifier{effort: maxEffort}
 	switch {
 	case len(trimmed) == 0:
-		return nil, errors.New("there is no key in it: it is empty")
+		return nil, refuse(ReasonNoKey, "there is no key in it: it is empty")
 	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
-		return nil, errors.New("there is no key in it: it is UTF-16, as PowerShell writes files; save it as plain text")
+		return nil, refuse(ReasonNoKey, "there is no key in it: it is UTF-16, as PowerShell writes files; save it as plain text")
 	case nextBlock(trimmed) >= 0:
 		return parseArmored(trimmed, v)
+	case isSecretDER(data):
+		return nil, ErrSecretKey
 	case isDER(data):
-		return parseDER(data)
+		return parseDER(data, v)
 	case data[0]&0x80 != 0: // RFC 9580, section 4.2: bit 7 of a packet's first octet is always set
 		return parsePackets(data, v)
 	}
 	switch packets, err := decodeBase64(bytes.Split(trimmed, []byte("\n"))); {
+	case err == nil && isSecretDER(packets):
+		return nil, ErrSecretKey
 	case err == nil && isDER(packets):
-		return parseDER(packets)
+		return parseDER(packets, v)
 	case err == nil && packets[0]&0x80 != 0:
 		return parsePackets(packets, v)
 	}
-	return nil, errors.New("there is no key in it: it is neither an armored OpenPGP block (-----BEGIN PGP PUBLIC KEY BLOCK-----) nor a certificate (-----BEGIN CERTIFICATE-----), nor one of them in binary")
+	return nil, refuse(ReasonNoKey, "there is no key in it: it is neither an armored OpenPGP block (-----BEGIN PGP PUBLIC KEY BLOCK-----) nor a certificate (-----BEGIN CERTIFICATE-----), nor one of them in binary")
 }
 
 // isDER recognises what certificates are made of: a SEQUENCE of more than 127
@@ -73,6 +79,9 @@ const (
 	armorEnd    = "-----END "
 	armorDashes = "-----"
 	publicKey   = "PGP PUBLIC KEY BLOCK"
+	// trustedCertificate is OpenSSL's, which puts something of its own behind
+	// the certificate.
+	trustedCertificate = "TRUSTED CERTIFICATE"
 )
 
 // nextBlock is where the next armored block begins, at the beginning of a
@@ -114,7 +123,7 @@ func parseArmored(data []byte, v *verifier) ([]*Key, error) {
 			return nil, fmt.Errorf("block %d: %w", number, err)
 		}
 	}
-	leaves, err := certificateKeys(certificates)
+	leaves, err := certificateKeys(certificates, v)
 	return append(all, leaves...), err
 }
 
@@ -124,19 +133,19 @@ func readBlock(text []byte) (kind string, content []byte, err error) {
 	first := strings.TrimSpace(string(lines[0][len(armorBegin):]))
 	kind, rest, whole := strings.Cut(first, armorDashes)
 	if !whole {
-		return "", nil, errors.New("its first line is cut off")
+		return "", nil, refuse(ReasonDamaged, "its first line is cut off")
 	}
 	if err := checkKind(kind); err != nil {
 		return "", nil, err
 	}
 	if rest != "" {
-		return "", nil, fmt.Errorf("something follows %q in its line; are the line ends lost?", armorBegin+kind+armorDashes)
+		return "", nil, refuse(ReasonDamaged, "something follows %q in its line; are the line ends lost?", armorBegin+kind+armorDashes)
 	}
 	end := slices.IndexFunc(lines, func(line []byte) bool {
 		return bytes.HasPrefix(line, []byte(armorEnd+kind+armorDashes))
 	})
 	if end < 0 {
-		return "", nil, fmt.Errorf("the line %q is missing, the block is cut off", armorEnd+kind+armorDashes)
+		return "", nil, refuse(ReasonDamaged, "the line %q is missing, the block is cut off", armorEnd+kind+armorDashes)
 	}
 	content, err = decodeBase64(armored(lines[1:end]))
 	return kind, content, err
@@ -150,7 +159,7 @@ func parseBlock(kind string, content []byte, v *verifier) (keys []*Key, certific
 	case isBundle(kind):
 		certificates, err = readBundle(content)
 	default:
-		certificates, err = readCertificate(content)
+		certificates, err = readCertificate(content, kind == trustedCertificate)
 	}
 	return keys, certificates, err
 }
@@ -166,9 +175,9 @@ func checkKind(kind string) error {
 	case strings.Contains(kind, "PRIVATE KEY"): // PGP's, and all that OpenSSL writes
 		return ErrSecretKey
 	case strings.HasPrefix(kind, "PGP "):
-		return fmt.Errorf("this is a %.40s, not a public key", kind)
+		return refuse(ReasonNoKey, "this is a %.40s, not a public key", kind)
 	}
-	return fmt.Errorf("this is a %.40q, neither an OpenPGP key nor a certificate", kind)
+	return refuse(ReasonNoKey, "this is a %.40q, neither an OpenPGP key nor a certificate", kind)
 }
 
 // armored is the base64 between the lines of armor. Header lines stand before
@@ -196,9 +205,9 @@ func decodeBase64(lines [][]byte) ([]byte, error) {
 	decoded, err := base64.StdEncoding.AppendDecode(nil, joined)
 	switch {
 	case err != nil:
-		return nil, errors.New("what it holds is not base64, or is cut off")
+		return nil, refuse(ReasonDamaged, "what it holds is not base64, or is cut off")
 	case len(decoded) == 0:
-		return nil, errors.New("there is no key in it: it is empty")
+		return nil, refuse(ReasonNoKey, "there is no key in it: it is empty")
 	}
 	return decoded, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -17,48 +18,61 @@ const maxQueries = 8
 // directory is what one lookup has heard from the store so far.
 type directory struct {
 	naming   Naming
-	rows     map[string][]Row      // by the name asked
-	accounts map[string][]*Account // what the rows of a name say, read once
+	accounts map[string][]*Account // by the name asked; shared, and changed by nobody
 	missing  map[string]bool       // names that would have to be known, and were not asked yet
-	failed   error                 // why the store's answer cannot be acted upon
 }
 
 func newDirectory(naming Naming) *directory {
-	return &directory{naming, make(map[string][]Row), make(map[string][]*Account), make(map[string]bool), nil}
+	return &directory{naming, make(map[string][]*Account), make(map[string]bool)}
 }
 
 // ask asks the store for the missing names.
 func (d *directory) ask(ctx context.Context, store Store) error {
-	rows, err := store.RecipientKeys(ctx, slices.Sorted(maps.Keys(d.missing)))
+	names := slices.Sorted(maps.Keys(d.missing))
+	ask := func() (map[string][]*Account, error) { return accountsOf(ctx, store, names) }
+	if cache, ok := store.(*Cache); ok {
+		ask = func() (map[string][]*Account, error) { return cache.accounts(ctx, names) }
+	}
+	answer, err := ask()
 	if err != nil {
 		return err
 	}
-	for _, row := range rows {
-		if d.missing[row.Address] {
-			d.rows[row.Address] = append(d.rows[row.Address], row)
-		}
-	}
-	for name := range d.missing {
-		if d.rows[name] == nil {
-			d.failed = errors.New("its answer has no row for one of the addresses")
-			continue
-		}
-		if d.accounts[name], err = readAccounts(d.rows[name]); err != nil {
-			d.failed = err
-		}
-	}
+	maps.Copy(d.accounts, answer)
 	clear(d.missing)
 	return nil
+}
+
+// accountsOf asks a store for names and reads its answer, which has an entry
+// for each of them.
+func accountsOf(ctx context.Context, store Store, names []string) (map[string][]*Account, error) {
+	answer, err := store.RecipientKeys(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	rows := make(map[string][]Row, len(names))
+	for _, row := range answer {
+		rows[row.Address] = append(rows[row.Address], row)
+	}
+	accounts := make(map[string][]*Account, len(names))
+	for _, name := range names {
+		if rows[name] == nil {
+			return nil, fmt.Errorf("%w: its answer has no row for one of the addresses", ErrStore)
+		}
+		if accounts[name], err = readAccounts(rows[name]); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrStore, err)
+		}
+	}
+	return accounts, nil
 }
 
 // entry is what the store says of a name. It is not ok where that is not known
 // yet; the name is asked for then.
 func (d *directory) entry(name string) (accounts []*Account, ok bool) {
-	if d.rows[name] == nil {
+	accounts, ok = d.accounts[name]
+	if !ok {
 		d.missing[name] = true
-		return nil, false
 	}
-	return d.accounts[name], true
+	return accounts, ok
 }
 
 // recipient resolves one address, with what is known so far.

@@ -2,7 +2,7 @@ package keys
 
 import (
 	"crypto"
-	"errors"
+	"crypto/x509"
 	"slices"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -13,10 +13,22 @@ import (
 // file of MaxKeySize has room for a minute's worth of signatures.
 const maxEffort = 1000
 
-var errEffort = errors.New("checking its signatures takes too long: strip it (gpg --export-options export-minimal), or hand several keys in one by one")
+var errEffort = refuse(ReasonTooLarge, "checking its signatures takes too long: strip it (gpg --export-options export-minimal), or hand several keys in one by one")
+
+// hashedPerEffort is how many bytes are hashed for one unit of effort: a
+// signature over a user id of 100 KiB takes longer than its arithmetic.
+const hashedPerEffort = 32 << 10
 
 // verifier checks signatures until its effort is spent.
-type verifier struct{ effort int }
+type verifier struct {
+	effort       int
+	certificates []*x509.Certificate // all that were read
+	// entering are the keys as they were read, where they are to be stored; nil
+	// where they come from the store.
+	entering map[*Key]*transferable
+}
+
+func newVerifier(effort int) *verifier { return &verifier{effort: effort} }
 
 // newest returns the newest signature of one of the types that holds, nil
 // where there is none. Newer ones decide alone, whether they have expired or
@@ -26,7 +38,7 @@ func (v *verifier) newest(on *part, primary *packet.PublicKey, check func(*packe
 		if !acceptable(sig) {
 			continue
 		}
-		v.effort -= cost(primary)
+		v.effort -= cost(primary) + (len(on.packet.Contents)+len(sig.HashSuffix))/hashedPerEffort
 		if sig.SigType == packet.SigTypeSubkeyBinding && sig.FlagSign { // the subkey has signed too, within it
 			v.effort -= cost(on.public)
 		}
@@ -34,6 +46,7 @@ func (v *verifier) newest(on *part, primary *packet.PublicKey, check func(*packe
 			return nil, errEffort
 		}
 		if check(sig) == nil {
+			on.taken = append(on.taken, sig)
 			return sig, nil
 		}
 	}
@@ -118,8 +131,8 @@ func preferred(a, b *packet.Signature) *packet.Signature {
 }
 
 var (
-	errUnbound = errors.New("the primary key's signature on it is missing or does not hold")
-	errRevoked = errors.New("it is revoked")
+	errUnbound = refuse(ReasonUnsigned, "the primary key's signature on it is missing or does not hold")
+	errRevoked = refuse(ReasonRevoked, "it is revoked")
 )
 
 // subkey returns the newest signature that binds a subkey to its primary key.

@@ -96,17 +96,3 @@ func checkDomain(domain string) error {
 func notInDomain(r rune) bool {
 	return r < utf8.RuneSelf && !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' && r != '_'
 }
-
-// namesAddress says whether a user id such as "Ann <ann@example.org>" is of an
-// address, or of one in a domain where that is an entry as "@example.org".
-func namesAddress(userID, address string) bool {
-	named := strings.TrimSpace(userID)
-	if open := strings.LastIndexByte(named, '<'); open >= 0 {
-		named, _, _ = strings.Cut(named[open+1:], ">")
-	}
-	named = keys.Canonical(named)
-	if at := strings.LastIndexByte(named, '@'); strings.HasPrefix(address, "@") && at > 0 {
-		named = named[at:]
-	}
-	return strings.EqualFold(named, address)
-}

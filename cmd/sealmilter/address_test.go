@@ -41,24 +41,3 @@ func TestParseAddress(t *testing.T) {
 		}
 	}
 }
-
-func TestNamesAddress(t *testing.T) {
-	tests := []struct {
-		userID string
-		want   bool
-	}{
-		{"Ann <ann@example.org>", true},
-		{"ann@example.org", true},
-		{"Ann (home) <Ann@EXAMPLE.org>", true},
-		{"Ann <x> <ann@example.org>", true},
-		{"ann@example.org <bob@example.org>", false},
-		{"Ann <ann@example.org.example.net>", false},
-		{"Ann", false},
-		{"", false},
-	}
-	for _, test := range tests {
-		if got := namesAddress(test.userID, "ann@example.org"); got != test.want {
-			t.Errorf("%q: %v", test.userID, got)
-		}
-	}
-}

@@ -43,7 +43,7 @@ func runKeyAdd(cmd *cobra.Command, args []string) error {
 	if first := slices.IndexFunc(args, isStdin); first >= 0 && slices.ContainsFunc(args[first+1:], isStdin) {
 		return usageError("standard input (-) can be read only once")
 	}
-	handed, err := readKeyFiles(cmd.InOrStdin(), args[1:])
+	files, err := readKeyFiles(cmd.InOrStdin(), args[1:])
 	if err != nil {
 		return err
 	}
@@ -58,8 +58,9 @@ func runKeyAdd(cmd *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
-		keepOptions(handed, rows, choices)
-		handed, warnings, err := judge(handed, address, choices, now)
+		rules := keys.Rules{Address: address, Now: now, Allow: keys.Administrator, Seal: sealTrial(now)}
+		rules.Options = func(key *keys.Key) keys.KeyOptions { return choices.on(optionsOf(rows, key)) }
+		handed, warnings, err := judge(files, rules, choices)
 		if err != nil {
 			return failure("%w", err)
 		}
@@ -70,18 +71,20 @@ func runKeyAdd(cmd *cobra.Command, args []string) error {
 	})
 }
 
-// keepOptions gives the keys the options that they have in the store, and those
-// that were chosen.
-func keepOptions(handed []handedKey, rows []enrolledRow, choices keyChoices) {
-	for i, key := range handed {
-		var options keys.KeyOptions
-		for _, row := range rows { // where it is enrolled twice, the later one counts
-			if holdsKey([]enrolledRow{row}, key.Fingerprint) {
-				options = row.Options
-			}
+// optionsOf are the options that a key has in the store.
+func optionsOf(rows []enrolledRow, key *keys.Key) (options keys.KeyOptions) {
+	for _, row := range rows { // where it is enrolled twice, the later one counts
+		if holdsKey([]enrolledRow{row}, key.Fingerprint) {
+			options = row.Options
 		}
-		handed[i].Key = key.With(choices.on(options))
 	}
+	return options
+}
+
+// keyFile is a file of keys, as it was handed in.
+type keyFile struct {
+	name string
+	data []byte
 }
 
 // handedKey is a key and the file that it was handed in with.
@@ -90,29 +93,22 @@ type handedKey struct {
 	file string
 }
 
-// readKeyFiles reads every key of every file, or says which file is not good.
-func readKeyFiles(stdin io.Reader, names []string) ([]handedKey, error) {
-	var all []handedKey
+// readKeyFiles reads every file, or says which one cannot be read.
+func readKeyFiles(stdin io.Reader, names []string) (files []keyFile, err error) {
 	for _, name := range names {
-		file, data, err := name, []byte(nil), error(nil)
+		file := keyFile{name: name}
 		if name == "-" {
-			file = "standard input"
-			data, err = readKeyData(stdin)
+			file.name = "standard input"
+			file.data, err = readKeyData(stdin)
 		} else {
-			data, err = readKeyFile(name)
+			file.data, err = readKeyFile(name)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return nil, fmt.Errorf("%s: %w", file.name, err)
 		}
-		parsed, err := keys.Parse(data)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		for _, key := range parsed {
-			all = append(all, handedKey{key, file})
-		}
+		files = append(files, file)
 	}
-	return all, nil
+	return files, nil
 }
 
 func readKeyFile(name string) ([]byte, error) {
@@ -137,36 +133,28 @@ func readKeyData(r io.Reader) ([]byte, error) {
 }
 
 // judge refuses what must not be enrolled and warns of what may be a mistake.
-// An administrator's word counts: a key of another address is only warned of.
 // A key that was handed in twice is returned once, as the last file has it.
-func judge(handed []handedKey, address string, choices keyChoices, now time.Time) (unique []handedKey, warnings []error, err error) {
-	for _, key := range handed {
-		state := key.State(now)
-		if state == keys.Revoked {
-			return nil, nil, fmt.Errorf("%s: key %s has been revoked by its holder, mail must not be sealed to it", key.file, key.Fingerprint)
+func judge(files []keyFile, rules keys.Rules, choices keyChoices) (unique []handedKey, warnings []error, err error) {
+	for _, file := range files {
+		accepted, doubts, err := keys.Validate(file.data, rules)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", file.name, err)
 		}
-		if err := checkSealable(key.Key, now); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", key.file, err)
+		for _, doubt := range doubts {
+			warnings = append(warnings, fmt.Errorf("%s: %w", file.name, doubt))
 		}
-		if state == keys.Expired {
-			warnings = append(warnings, fmt.Errorf("%s: key %s expired on %s; mail is sealed to it as long as there is no newer one", key.file, key.Fingerprint, key.Expires.UTC().Format(time.DateOnly)))
+		for _, key := range accepted {
+			same := func(other handedKey) bool { return other.Fingerprint == key.Fingerprint }
+			if i := slices.IndexFunc(unique, same); i >= 0 {
+				warnings = append(warnings, fmt.Errorf("key %s is in %s and again in %s, the latter is taken", key.Fingerprint, unique[i].file, file.name))
+				unique[i] = handedKey{key, file.name}
+				continue
+			}
+			unique = append(unique, handedKey{key, file.name})
 		}
-		if key.Created.After(now) {
-			warnings = append(warnings, fmt.Errorf("%s: key %s is not valid before %s; mail is sealed to it all the same", key.file, key.Fingerprint, key.Created.UTC().Format(time.DateOnly)))
-		}
-		if !slices.ContainsFunc(key.UserIDs, func(id string) bool { return namesAddress(id, address) }) {
-			warnings = append(warnings, fmt.Errorf("%s: key %s does not name %s, its user ids are %q", key.file, key.Fingerprint, address, key.UserIDs))
-		}
-		same := func(other handedKey) bool { return other.Fingerprint == key.Fingerprint }
-		if i := slices.IndexFunc(unique, same); i >= 0 {
-			warnings = append(warnings, fmt.Errorf("key %s is in %s and again in %s, the latter is taken", key.Fingerprint, unique[i].file, key.file))
-			unique[i] = key
-			continue
-		}
-		unique = append(unique, key)
 	}
 	for _, key := range unique {
-		for _, warning := range warnOfChoices(key.Key, choices, now) {
+		for _, warning := range warnOfChoices(key.Key, choices, rules.Now) {
 			warnings = append(warnings, fmt.Errorf("%s: %w", key.file, warning))
 		}
 	}

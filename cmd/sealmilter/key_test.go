@@ -76,7 +76,9 @@ func enrolHanded(t *testing.T, registry *journal, address string, handed []hande
 	if err != nil {
 		t.Fatal(err)
 	}
-	keepOptions(handed, rows, nil)
+	for i, key := range handed {
+		handed[i].Key = key.With(optionsOf(rows, key.Key))
+	}
 	return enrol(t.Context(), registry, address, rows, handed, now, out)
 }
 

@@ -1,0 +1,378 @@
+package keys
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// CacheSettings are the bounds of a Cache.
+type CacheSettings struct {
+	Size     int64         // bytes that parsed keys and the rest of the answers may take
+	TTL      time.Duration // how long an answer is used
+	NoKeyTTL time.Duration // how long the answer that there is no key is used
+	Now      func() time.Time
+}
+
+// Cache is a Store that remembers the answers of another, parsed and verified,
+// which takes longer than to ask for them. An answer is remembered while the
+// cache is told of every change in the store behind it, see Follower. A Cache is
+// safe for concurrent use.
+//
+// What cannot be acted upon is not remembered, and an answer that was under way
+// when something changed is not either.
+type Cache struct {
+	store     Store
+	versioned Versioned // the store, where it has versions
+	settings  CacheSettings
+
+	mu       sync.Mutex
+	follows  bool
+	ttl      time.Duration            // how long an answer is used
+	suspects map[string]int           // addresses of which nothing may be remembered, by how many changes
+	version  int64                    // of the store, where it has versions
+	entries  map[string]*list.Element // by the name asked, letter for letter
+	order    *list.List               // of *cached; the one that was used last is in front
+	mentions map[string][]string      // the names whose answer changes with an address, by that in lower case
+	flights  map[string]*flight       // questions under way, by name
+	stats    CacheStats
+}
+
+// CacheStats counts what a cache has done, in names that were asked for.
+type CacheStats struct {
+	Hits    uint64 // answered from memory
+	Waits   uint64 // answered by a question of somebody else that was under way
+	Loads   uint64 // asked of the store
+	Bytes   int64  // held now, estimated
+	Entries int    // held now
+}
+
+// Follower is told of every change in a store: Follow is called when that
+// begins, Changed and Suspect for each change, and Lose where one may have been
+// missed. Until the first Follow, and between Lose and the next, nothing is told.
+type Follower interface {
+	// Follow says that from now on every change is told of.
+	Follow()
+	// FollowFor says that changes are not told of, and that what was true so
+	// long ago may still be answered. No time is Lose.
+	FollowFor(ttl time.Duration)
+	// Lose says that changes may be missed from now on.
+	Lose()
+	// Changed says that what the store has for an address is another: its
+	// account, its keys or their options. An empty address stands for any, and
+	// "@" in front of a domain for all that is in it.
+	Changed(address string)
+	// Suspect is Changed of addresses whose change lookups may not see yet,
+	// because they ask a copy of the database that is behind. Until settled is
+	// called nothing is remembered of them.
+	Suspect(addresses []string) (settled func())
+}
+
+// Versioned is a store that knows whether anything in it has changed: then its
+// version is another. It is asked before each answer from memory.
+type Versioned interface {
+	Version(ctx context.Context) (int64, error)
+}
+
+// cached is one answer.
+type cached struct {
+	name     string
+	accounts []*Account
+	size     int64
+	until    time.Time
+}
+
+// flight is a question to the store that others wait for too.
+type flight struct {
+	done     chan struct{}
+	accounts []*Account
+	err      error
+}
+
+// NewCache makes a cache of a store, which nobody follows yet.
+func NewCache(store Store, settings CacheSettings) *Cache {
+	if settings.Now == nil {
+		settings.Now = time.Now
+	}
+	c := &Cache{store: store, settings: settings, ttl: settings.TTL, flights: make(map[string]*flight), suspects: make(map[string]int)}
+	c.versioned, _ = store.(Versioned)
+	c.forget()
+	return c
+}
+
+// RecipientKeys implements Store. It asks the store: rows are not remembered.
+func (c *Cache) RecipientKeys(ctx context.Context, addresses []string) ([]Row, error) {
+	return c.store.RecipientKeys(ctx, addresses)
+}
+
+// Close closes the store.
+func (c *Cache) Close() { c.store.Close() }
+
+// Follow implements Follower. What was remembered is forgotten.
+func (c *Cache) Follow() { c.follow(true, c.settings.TTL) }
+
+// FollowFor implements Follower. What was remembered is forgotten.
+func (c *Cache) FollowFor(ttl time.Duration) { c.follow(ttl > 0, ttl) }
+
+// Lose implements Follower. All is forgotten.
+func (c *Cache) Lose() { c.follow(false, 0) }
+
+func (c *Cache) follow(follows bool, ttl time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forget()
+	c.follows, c.ttl = follows, ttl
+}
+
+// Changed implements Follower.
+func (c *Cache) Changed(address string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.change(address)
+}
+
+// Suspect implements Follower.
+func (c *Cache) Suspect(addresses []string) (settled func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, address := range addresses {
+		c.suspects[suspicion(address)]++
+		c.change(address)
+	}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, address := range addresses {
+			if c.suspects[suspicion(address)]--; c.suspects[suspicion(address)] == 0 {
+				delete(c.suspects, suspicion(address))
+			}
+			c.change(address) // what is under way may have begun too early
+		}
+	}
+}
+
+// suspicion is what a change makes uncertain: one address, or "" for all.
+func suspicion(address string) string {
+	if strings.HasPrefix(address, "@") {
+		return ""
+	}
+	return lowerASCII(address)
+}
+
+func (c *Cache) change(address string) {
+	if address == "" || strings.HasPrefix(address, "@") {
+		c.forget()
+		return
+	}
+	clear(c.flights) // what they bring may be old; who waits for them asked before the change
+	for _, name := range slices.Clone(c.mentions[lowerASCII(address)]) {
+		c.drop(c.entries[name])
+	}
+}
+
+// Stats says what the cache holds and has done.
+func (c *Cache) Stats() CacheStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats.Entries = len(c.entries)
+	return c.stats
+}
+
+// forget empties the cache.
+func (c *Cache) forget() {
+	c.entries, c.order, c.mentions = make(map[string]*list.Element), list.New(), make(map[string][]string)
+	clear(c.flights)
+	c.stats.Bytes = 0
+}
+
+// accounts answers for names, with an entry for each.
+func (c *Cache) accounts(ctx context.Context, names []string) (map[string][]*Account, error) {
+	if !c.check(ctx) {
+		return accountsOf(ctx, c.store, names)
+	}
+	found := make(map[string][]*Account, len(names))
+	mine, others := c.begin(names, found)
+	if len(mine) > 0 {
+		answer, err := c.load(ctx, mine)
+		if err != nil {
+			return nil, err
+		}
+		for name := range mine {
+			found[name] = answer[name]
+		}
+	}
+	var again []string
+	for name, of := range others {
+		select {
+		case <-of.done:
+		case <-ctx.Done():
+			return nil, errors.Join(ErrStore, ctx.Err())
+		}
+		if of.err != nil { // whoever asked may only have gone away
+			again = append(again, name)
+		}
+		found[name] = of.accounts
+	}
+	if len(again) > 0 {
+		answer, err := accountsOf(ctx, c.store, again)
+		if err != nil {
+			return nil, err
+		}
+		for name, accounts := range answer {
+			found[name] = accounts
+		}
+	}
+	return found, nil
+}
+
+// check says whether the cache may answer. Where the store has versions, all
+// that was before the present one is forgotten.
+func (c *Cache) check(ctx context.Context) bool {
+	if c.versioned == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.follows
+	}
+	version, err := c.versioned.Version(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil || version != c.version {
+		c.forget()
+		c.version = version
+	}
+	return err == nil
+}
+
+// begin takes what is remembered, and divides the rest into the names that this
+// caller has to ask for and those that somebody is asking for already.
+func (c *Cache) begin(names []string, found map[string][]*Account) (mine, others map[string]*flight) {
+	mine, others = make(map[string]*flight), make(map[string]*flight)
+	now := c.settings.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range names {
+		if element := c.entries[name]; element != nil {
+			if entry := element.Value.(*cached); now.Before(entry.until) {
+				c.order.MoveToFront(element)
+				c.stats.Hits++
+				found[name] = entry.accounts
+				continue
+			}
+			c.drop(element)
+		}
+		if of := c.flights[name]; of != nil {
+			c.stats.Waits++
+			others[name] = of
+			continue
+		}
+		c.stats.Loads++
+		mine[name] = &flight{done: make(chan struct{})}
+		c.flights[name] = mine[name]
+	}
+	return mine, others
+}
+
+// load asks the store and remembers the answer for each name about which nothing
+// has changed in the meantime.
+func (c *Cache) load(ctx context.Context, mine map[string]*flight) (map[string][]*Account, error) {
+	var answer map[string][]*Account
+	err := errors.New("internal error: a lookup that did not end")
+	defer func() { // a panic must not keep others waiting
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for name, of := range mine {
+			of.accounts, of.err = answer[name], err
+			close(of.done)
+			if c.flights[name] != of { // something has changed
+				continue
+			}
+			delete(c.flights, name)
+			if err == nil && (c.follows || c.versioned != nil) {
+				c.remember(name, of.accounts)
+			}
+		}
+	}()
+	var names []string
+	for name := range mine {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	answer, err = accountsOf(ctx, c.store, names)
+	return answer, err
+}
+
+// remember keeps an answer, and drops those that were not used for the longest
+// time to make room for it.
+func (c *Cache) remember(name string, accounts []*Account) {
+	entry := &cached{name: name, accounts: accounts, size: entrySize(name, accounts), until: c.settings.Now().Add(c.ttl)}
+	if !slices.ContainsFunc(accounts, (*Account).Enrolled) {
+		entry.until = c.settings.Now().Add(min(c.ttl, c.settings.NoKeyTTL))
+	}
+	c.drop(c.entries[name])
+	if entry.size > c.settings.Size || c.isSuspect(entry) {
+		return
+	}
+	for c.stats.Bytes+entry.size > c.settings.Size {
+		c.drop(c.order.Back())
+	}
+	c.entries[name] = c.order.PushFront(entry)
+	c.stats.Bytes += entry.size
+	for address := range entry.changesWith() {
+		c.mentions[address] = append(c.mentions[address], name)
+	}
+}
+
+func (c *Cache) isSuspect(entry *cached) bool {
+	if len(c.suspects) == 0 {
+		return false
+	}
+	for address := range entry.changesWith() {
+		if c.suspects[address] > 0 {
+			return true
+		}
+	}
+	return c.suspects[""] > 0
+}
+
+// changesWith are the addresses of which a change changes the answer: the name
+// and the accounts that it leads to.
+func (e *cached) changesWith() map[string]bool {
+	all := map[string]bool{lowerASCII(e.name): true}
+	for _, account := range e.accounts {
+		all[lowerASCII(account.Address)] = true
+	}
+	return all
+}
+
+// drop forgets one answer; nil is none.
+func (c *Cache) drop(element *list.Element) {
+	if element == nil {
+		return
+	}
+	entry := c.order.Remove(element).(*cached)
+	delete(c.entries, entry.name)
+	c.stats.Bytes -= entry.size
+	for address := range entry.changesWith() {
+		left := slices.DeleteFunc(c.mentions[address], func(name string) bool { return name == entry.name })
+		if c.mentions[address] = left; len(left) == 0 {
+			delete(c.mentions, address)
+		}
+	}
+}
+
+// lowerASCII folds an address as stores compare it.
+func lowerASCII(address string) string {
+	if !strings.ContainsFunc(address, func(r rune) bool { return r >= 'A' && r <= 'Z' }) {
+		return address
+	}
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, address)
+}
