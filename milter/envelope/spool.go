@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 )
 
 // Spool says where a message waits for its end: ciphertext, or in memory and
@@ -24,6 +25,7 @@ const blockSize = 64 << 10
 type spool struct {
 	settings Spool
 	blocks   [][]byte
+	mapped   []byte // the last block, where it is a mapping of its own
 	size     int64
 	file     *os.File
 	err      error
@@ -54,12 +56,44 @@ func (s *spool) remember(p []byte) {
 	for len(p) > 0 {
 		last := len(s.blocks) - 1
 		if last < 0 || len(s.blocks[last]) == cap(s.blocks[last]) {
-			s.blocks = append(s.blocks, make([]byte, 0, min(blockSize, max(len(p), 4<<10))))
+			s.blocks = append(s.blocks, s.newBlock(len(p)))
 			last++
 		}
 		block := s.blocks[last]
 		n := min(cap(block)-len(block), len(p))
 		s.blocks[last], p = append(block, p[:n]...), p[n:]
+	}
+}
+
+// mapFrom is how much is held before the rest that may be held gets a mapping of
+// its own.
+const mapFrom = 1 << 20
+
+// newBlock is room for n octets or some of them. Where much more may be held, it
+// is all the room that there may be: address space, of which the system makes
+// memory as it is written to, in large pages where it has them. In small pages
+// that takes as long as the encryption's checksum.
+func (s *spool) newBlock(n int) []byte {
+	held := int64(0)
+	for _, block := range s.blocks {
+		held += int64(len(block))
+	}
+	if room := s.settings.Memory - held; held >= mapFrom && room >= 2*mapFrom && s.mapped == nil {
+		mapped, err := syscall.Mmap(-1, 0, int(room), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE|syscall.MAP_NORESERVE)
+		if err == nil {
+			_ = syscall.Madvise(mapped, syscall.MADV_HUGEPAGE) // a system without them does as it can
+			s.mapped = mapped
+			return mapped[:0]
+		}
+	}
+	return make([]byte, 0, min(blockSize, max(n, 4<<10)))
+}
+
+// unmap gives the mapping back.
+func (s *spool) unmap() {
+	if s.mapped != nil {
+		_ = syscall.Munmap(s.mapped) // it is ours, and whole
+		s.mapped = nil
 	}
 }
 
@@ -80,6 +114,7 @@ func (s *spool) spill() error {
 		}
 	}
 	s.blocks = nil
+	s.unmap()
 	return nil
 }
 
@@ -114,5 +149,6 @@ func (s *spool) close() {
 	if s.file != nil {
 		s.file.Close()
 	}
+	s.unmap()
 	s.file, s.blocks, s.err = nil, nil, errors.New("internal error: a spool was used after its message had ended")
 }
