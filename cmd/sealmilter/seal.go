@@ -82,6 +82,9 @@ type sealDecision struct {
 	readers []*keys.Key
 }
 
+// sealMemory is how much of the message's ciphertext is held in memory, in bytes.
+const sealMemory = 128 << 20
+
 // run seals while it reads, as far as can be told from the header, and does it
 // anew in the rare case that the end of the message tells otherwise.
 func (j *sealJob) run(ctx context.Context, w io.Writer) (err error) {
@@ -128,7 +131,9 @@ func (j *sealJob) read(q *question, body io.Reader, by sealDecision) (err error)
 	detector := detect.New(j.header)
 	to := io.Writer(detector)
 	if len(by.readers) > 0 {
-		if j.sealed, err = envelope.Begin(by.form, j.cfg.spool()); err != nil {
+		spool := j.cfg.spool()
+		spool.Memory = max(spool.Memory, sealMemory) // there is one message
+		if j.sealed, err = envelope.Begin(by.form, spool); err != nil {
 			j.sealed = &envelope.Sealing{}
 			return tryAgain("sealing: %w", err)
 		}
