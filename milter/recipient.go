@@ -121,7 +121,7 @@ func (r *recipient) meet(found map[string]*keys.Recipient, names []string, namin
 			best = worth
 			r.accounts = found[name].Accounts
 			r.facts.Key, r.facts.RevokedFor, r.facts.Enabled = facts.Key, facts.RevokedFor, facts.Enabled
-			r.facts.Account, r.facts.Members = facts.Account, facts.Members
+			r.facts.Account, r.facts.LeftToSite, r.facts.Members = facts.Account, facts.LeftToSite, facts.Members
 		}
 	}
 	r.facts.Names = all

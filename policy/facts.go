@@ -107,6 +107,7 @@ type Facts struct {
 	RevokedFor    time.Duration // where Key is Revoked
 	Enabled       bool          // the account's own switch
 	Account       Settings      // what the account and its domain say
+	LeftToSite    bool          // whether one of the members has not chosen how the header is protected
 
 	// From AtHeader on.
 	Header []Field
@@ -131,9 +132,11 @@ func (f *Facts) Look(found *keys.Recipient, now time.Time) error {
 		return found.Unresolved
 	}
 	f.addNames(found)
+	f.LeftToSite = false
 	var protection *keys.HeaderProtection
 	for i, account := range found.Accounts {
 		said, err := ParseSettings(account.Options)
+		f.LeftToSite = f.LeftToSite || said.Protection == nil
 		if said.Protection != nil && protection != nil {
 			*protection = keys.Stricter(*protection, *said.Protection)
 		} else if said.Protection != nil {

@@ -131,15 +131,20 @@ func (p Policy) always(f Facts) bool {
 }
 
 // Protection is what of the header is hidden in the recipient's copy: a choice
-// of the account, its domain or the site.
+// of the account, its domain or the site; of a group the strictest, where the
+// site's is that of whoever has not chosen.
 func (p Policy) Protection(f Facts) keys.HeaderProtection {
-	switch {
-	case f.Account.Protection != nil:
-		return *f.Account.Protection
-	case p.Settings.Protection != nil:
-		return *p.Settings.Protection
+	site := keys.NoProtection
+	if p.Settings.Protection != nil {
+		site = *p.Settings.Protection
 	}
-	return keys.NoProtection
+	switch {
+	case f.Account.Protection == nil:
+		return site
+	case f.LeftToSite:
+		return keys.Stricter(site, *f.Account.Protection)
+	}
+	return *f.Account.Protection
 }
 
 // days writes a length of time as an operator would.

@@ -20,6 +20,7 @@ type original struct {
 	in    *bufio.Reader
 	file  *os.File // where it can be read again
 	start int64
+	info  os.FileInfo // of the file, as it was at first
 	held  bytes.Buffer
 }
 
@@ -28,7 +29,7 @@ func openOriginal(r io.Reader) *original {
 	if file, ok := r.(*os.File); ok {
 		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
 			if start, err := file.Seek(0, io.SeekCurrent); err == nil {
-				o.file, o.start, o.in = file, start, bufio.NewReaderSize(file, pieceSize)
+				o.file, o.start, o.info, o.in = file, start, info, bufio.NewReaderSize(file, pieceSize)
 				return o
 			}
 		}
@@ -42,19 +43,35 @@ func (o *original) again() (*bufio.Reader, error) {
 	if o.file == nil {
 		return bufio.NewReader(bytes.NewReader(o.held.Bytes())), nil
 	}
-	_, err := o.file.Seek(o.start, io.SeekStart)
+	info, err := o.file.Stat()
+	if err == nil && (info.Size() != o.info.Size() || !info.ModTime().Equal(o.info.ModTime())) {
+		return nil, errors.New("its file has changed meanwhile, and what was decided is about what it was")
+	}
+	if err == nil {
+		_, err = o.file.Seek(o.start, io.SeekStart)
+	}
 	return bufio.NewReaderSize(o.file, pieceSize), err
 }
+
+// maxHeader is the longest header that is read, in bytes, as in the daemon.
+const maxHeader = 4 << 20
 
 // readHeader reads a message up to its first empty line and loses nothing of it:
 // the rest is the body. eol is how the first line ends.
 func readHeader(r *bufio.Reader) (header []envelope.Field, eol string, err error) {
 	eol = "\n"
-	for number := 1; ; number++ {
-		line, err := r.ReadBytes('\n')
+	var value []byte // of the last field, whose lines may not have ended
+	defer func() {
+		if len(header) > 0 {
+			header[len(header)-1].Value = string(value)
+		}
+	}()
+	for number, size := 1, 0; ; number++ {
+		line, err := readLine(r, maxHeader-size)
 		if err != nil && err != io.EOF {
 			return nil, "", err
 		}
+		size += len(line)
 		if len(line) == 0 {
 			return header, eol, nil
 		}
@@ -69,10 +86,10 @@ func readHeader(r *bufio.Reader) (header []envelope.Field, eol string, err error
 			return header, eol, nil
 		}
 		if (line[0] == ' ' || line[0] == '\t') && len(header) > 0 {
-			header[len(header)-1].Value += "\n" + string(line)
+			value = append(append(value, '\n'), line...)
 			continue
 		}
-		name, value, isField := bytes.Cut(line, []byte(":"))
+		name, behind, isField := bytes.Cut(line, []byte(":"))
 		switch {
 		case number == 1 && bytes.HasPrefix(line, []byte("From ")):
 			return nil, "", errors.New("it begins with the \"From \" line of an mbox file, which is no part of a message: leave it out (flag F of pipe(8))")
@@ -81,8 +98,23 @@ func readHeader(r *bufio.Reader) (header []envelope.Field, eol string, err error
 		case !ended:
 			return nil, "", fmt.Errorf("it breaks off in line %d, within its header", number)
 		}
-		header = append(header, envelope.Field{Name: string(name), Value: string(value)})
+		if len(header) > 0 {
+			header[len(header)-1].Value = string(value)
+		}
+		header, value = append(header, envelope.Field{Name: string(name)}), append(value[:0], behind...)
 	}
+}
+
+// readLine reads a line of at most so many bytes, with its end.
+func readLine(r *bufio.Reader, most int) (line []byte, err error) {
+	for err = bufio.ErrBufferFull; err == bufio.ErrBufferFull; {
+		var piece []byte
+		piece, err = r.ReadSlice('\n')
+		if line = append(line, piece...); len(line) > most {
+			return nil, fmt.Errorf("its header is longer than %d bytes", maxHeader)
+		}
+	}
+	return line, err
 }
 
 // copyBody writes a body with CRLF at the end of each line, as SMTP carries it:

@@ -3,10 +3,12 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestReadMessage takes apart every message that we have, and puts it together
@@ -50,5 +52,52 @@ func TestReadMessage(t *testing.T) {
 	}
 	if split < len(files)*3/4 {
 		t.Errorf("only %d of %d messages could be taken apart", split, len(files))
+	}
+}
+
+// TestHugeHeader: reading a header takes time in proportion to it, and ends.
+func TestHugeHeader(t *testing.T) {
+	read := func(size int) error {
+		_, _, err := readHeader(bufio.NewReader(strings.NewReader("Subject: x\n" + strings.Repeat(" \n", size/2) + "\nbody\n")))
+		return err
+	}
+	start := time.Now()
+	if err := read(1 << 20); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 5*time.Second { // 55 s where each line is copied again with the next
+		t.Errorf("a header of 1 MiB takes %v", took)
+	}
+	if err := read(5 << 20); err == nil || !strings.Contains(err.Error(), "longer than") {
+		t.Errorf("a header of 5 MiB: %v", err)
+	}
+}
+
+// TestFileChanges: what was decided about a message is not done to another.
+func TestFileChanges(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "message")
+	write := func(text string) {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("Subject: sealed already\n\nciphertext\n")
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	o := openOriginal(file)
+	if _, err := io.Copy(io.Discard, o.in); err != nil {
+		t.Fatal(err)
+	}
+	if in, err := o.again(); err != nil || in == nil {
+		t.Fatalf("an unchanged file: %v", err)
+	}
+	time.Sleep(20 * time.Millisecond)
+	write("Subject: another\n\nplaintext\n")
+	if in, err := o.again(); err == nil {
+		text, _ := io.ReadAll(in)
+		t.Errorf("what is written as it came is %q", text)
 	}
 }

@@ -121,10 +121,26 @@ func unmark(payload []byte) []byte {
 			return payload
 		}
 		keep := int(before) - len(message)
+		if !isAdded(string(rest[keep : keep+int(added)])) {
+			return payload // its sender has sealed it, and would hide something from us
+		}
 		message = append(message, rest[:keep]...)
 		rest = rest[keep+int(added):]
 	}
 	return append(message, rest...)
+}
+
+// isAdded says whether a text can be one that protect adds. A sender who encrypts
+// by himself can write a mark too.
+func isAdded(text string) bool {
+	if text == "x-" || text == "X-" {
+		return true
+	}
+	typed := strings.TrimPrefix(strings.TrimPrefix(text, "Content-Type:"), " text/plain")
+	if rest, ok := strings.CutPrefix(typed, protectedType); ok {
+		return rest == "" || rest == ";" || rest == "\r\n"
+	}
+	return strings.HasPrefix(text, "HP-Outer: ") && strings.HasSuffix(text, "\r\n")
 }
 
 // protectedType is what a root Content-Type says of a header that is protected

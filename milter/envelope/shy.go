@@ -1,9 +1,9 @@
 package envelope
 
 import (
+	"fmt"
 	"net/mail"
 	"strings"
-	"time"
 )
 
 // shy is a field as hcp_shy shows it (RFC 9788, section 3.2.2), name being its
@@ -12,7 +12,7 @@ import (
 // zones stand in the other fields for an originator, a recipient or an answer.
 func shy(f Field, name string) Field {
 	switch strings.TrimPrefix(name, "resent-") {
-	case "from", "to", "cc", "bcc", "sender", "reply-to", "mail-reply-to", "mail-followup-to", "disposition-notification-to", "return-receipt-to", "x-original-from":
+	case "from", "to", "cc", "bcc", "sender", "reply-to", "mail-reply-to", "mail-followup-to", "disposition-notification-to", "return-receipt-to", "x-original-from", "x-google-original-from":
 		return bareAddresses(f, name)
 	case "date":
 		if utc := inUTC(f.Value); utc != "" {
@@ -155,6 +155,9 @@ func quoted(text string) int {
 // isAddress says whether text is an addr-spec (RFC 5322, section 3.4.1). It may
 // be in UTF-8 (RFC 6532), but has no white space outside of quotes.
 func isAddress(text string) bool {
+	if strings.HasPrefix(text, "=?") {
+		return false // a name in an encoded word (RFC 2047), which programs write with commas and at signs
+	}
 	local, domain := "", ""
 	if strings.HasPrefix(text, `"`) {
 		length := quoted(text)
@@ -179,7 +182,7 @@ func isLocal(text string) bool {
 }
 
 // zones are the names of zones that RFC 5322, section 4.3, gives a meaning to.
-var zones = map[string]int{"": 0, "UT": 0, "UTC": 0, "GMT": 0, "Z": 0,
+var zones = map[string]int{"UT": 0, "UTC": 0, "GMT": 0, "Z": 0,
 	"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
 
 // maxDate is more than a date with a comment takes. net/mail tries a text in a
@@ -206,14 +209,22 @@ func inUTC(value string) string {
 			bare.WriteByte(c)
 		}
 	}
-	date, err := mail.ParseDate(strings.Join(strings.Fields(bare.String()), " "))
+	words := strings.Fields(bare.String())
+	if len(words) == 0 {
+		return ""
+	}
+	// A zone's name becomes its offset first, and what time.Parse says of the
+	// zone is not asked: it takes the server's own for one of the same offset.
+	if zone := &words[len(words)-1]; !strings.ContainsAny(*zone, "+-") {
+		hours, known := zones[*zone]
+		if !known {
+			return ""
+		}
+		*zone = fmt.Sprintf("%+03d00", hours)
+	}
+	date, err := mail.ParseDate(strings.Join(words, " "))
 	if err != nil {
 		return ""
 	}
-	zone, offset := date.Zone()
-	hours, known := zones[zone]
-	if !known || offset != 0 && zone != "" {
-		return ""
-	}
-	return date.UTC().Add(-time.Duration(hours) * time.Hour).Format("Mon, 02 Jan 2006 15:04:05 +0000")
+	return date.UTC().Format("Mon, 02 Jan 2006 15:04:05 +0000")
 }

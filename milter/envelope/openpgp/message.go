@@ -17,6 +17,9 @@ func (e *Encrypter) Prefix(to []*packet.PublicKey, hidden bool) ([]byte, error) 
 	if !e.closed {
 		return nil, errors.New("internal error: key packets for a message that has not ended")
 	}
+	if e.err != nil {
+		return nil, fmt.Errorf("the message was not encrypted whole: %w", e.err)
+	}
 	if len(to) == 0 {
 		return nil, errors.New("internal error: a copy for nobody")
 	}

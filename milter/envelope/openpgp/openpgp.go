@@ -71,6 +71,7 @@ type Encrypter struct {
 	waiting int
 	room    int
 	closed  bool
+	err     error // the first; the output has a hole
 }
 
 // sealer encrypts packets. It writes its own header first.
@@ -120,6 +121,9 @@ func (e *Encrypter) Write(p []byte) (int, error) {
 	if e.closed {
 		return 0, errors.New("internal error: content behind the end of the message")
 	}
+	if e.err != nil {
+		return 0, e.err
+	}
 	written := len(p)
 	for len(p) > 0 {
 		n := min(e.room+partialSize-len(e.buffer), len(p))
@@ -130,6 +134,7 @@ func (e *Encrypter) Write(p []byte) (int, error) {
 		}
 		rest, err := e.sealer.seal(e.behind([]byte{0xE0 | partialExponent}))
 		if err != nil {
+			e.err = err
 			return 0, err
 		}
 		e.waiting = copy(e.buffer, rest)
@@ -163,22 +168,21 @@ func (e *Encrypter) behind(length []byte) []byte {
 // Close ends the content and writes the rest of the packet.
 func (e *Encrypter) Close() error {
 	if e.closed {
-		return nil
+		return e.err
 	}
 	e.closed = true
-	rest, err := e.sealer.seal(e.behind(bodyLength(int64(len(e.buffer) - e.room))))
-	if err == nil {
-		err = e.sealer.finish(rest)
+	if e.err == nil {
+		var rest []byte
+		if rest, e.err = e.sealer.seal(e.behind(bodyLength(int64(len(e.buffer) - e.room)))); e.err == nil {
+			e.err = e.sealer.finish(rest)
+		}
 	}
 	clear(e.buffer)
 	e.buffer = nil
-	if err != nil {
-		return err
+	if e.err == nil && e.w.octets > maxPacket {
+		e.err = fmt.Errorf("%d octets are more than an OpenPGP packet can hold", e.w.octets)
 	}
-	if e.w.octets > maxPacket {
-		return fmt.Errorf("%d octets are more than an OpenPGP packet can hold", e.w.octets)
-	}
-	return nil
+	return e.err
 }
 
 // bodyLength writes a packet's length (section 4.2.1).

@@ -270,3 +270,31 @@ func TestSecretsAreFresh(t *testing.T) {
 		}
 	}
 }
+
+// failingOnce fails at one write, and then goes on.
+type failingOnce struct{ left int }
+
+func (f *failingOnce) Write(p []byte) (int, error) {
+	if f.left--; f.left == 0 {
+		return 0, io.ErrShortWrite
+	}
+	return len(p), nil
+}
+
+// TestErrorIsFinal: after an error there is no message any more.
+func TestErrorIsFinal(t *testing.T) {
+	for _, mode := range []AEAD{NoAEAD, GCM} {
+		for at := 2; at < 6; at++ {
+			e, err := NewEncrypter(&failingOnce{at}, AES256, mode)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 40 {
+				e.Write(make([]byte, 10_000))
+			}
+			if first, second := e.Close(), e.Close(); first == nil || second == nil {
+				t.Errorf("mode %d, write %d fails: Close says %v, then %v", mode, at, first, second)
+			}
+		}
+	}
+}
