@@ -115,16 +115,41 @@ type Accounts interface {
 	SetAccount(ctx context.Context, choices Choices) error
 }
 
+// KeyState is what has become of a key since it was enrolled.
+type KeyState string
+
+// The states of a key in the store.
+const (
+	KeyPending KeyState = "pending" // nobody has shown yet that they can read what is sealed to it
+	KeyActive  KeyState = "active"
+	KeyRetired KeyState = "retired" // not sealed to any more; its owner still counts as enrolled
+	KeyRevoked KeyState = "revoked" // withdrawn, as if its holder had revoked it
+)
+
+// NewKey is a key to be enrolled.
+type NewKey struct {
+	Address     string
+	Key         string // as Row has it
+	Options     KeyOptions
+	State       KeyState // "" is KeyActive
+	Fingerprint string   // "" where nobody has read the key
+}
+
 // Enrolled is a key as its administrator sees it.
 type Enrolled struct {
-	ID      int64
-	Address string // the account's address
-	Key     string // as it was enrolled: armored, PEM, or base64 of a binary key
-	Added   time.Time
-	Enabled bool
-	Method  Method
-	Cipher  Cipher
-	Options KeyOptions // of the keys in this entry
+	ID          int64
+	Address     string // the account's address
+	Key         string // as it was enrolled: armored, PEM, or base64 of a binary key
+	Added       time.Time
+	Enabled     bool
+	Method      Method
+	Cipher      Cipher
+	Options     KeyOptions // of the keys in this entry
+	State       KeyState
+	StateSince  time.Time
+	Fingerprint string    // "" until somebody has read the key as it is now
+	Problem     string    // what was found when the key was last checked, "" for nothing
+	Checked     time.Time // when that was; zero: never
 }
 
 // ErrNoSuchKey is returned where a key to be changed or removed is not in the
@@ -134,9 +159,9 @@ var ErrNoSuchKey = errors.New("no such key")
 // Registry is a store as the administrator's commands use it. It does not
 // look into keys: whoever adds one has parsed it.
 type Registry interface {
-	// AddKey enrols key for address, creates the account where there is none,
-	// and returns the key's number.
-	AddKey(ctx context.Context, address, key string, options KeyOptions) (id int64, err error)
+	// AddKey enrols a key, creates the account where there is none, and returns
+	// the key's number.
+	AddKey(ctx context.Context, key NewKey) (id int64, err error)
 	// SetKeyOptions gives a key these options in the place of those it has. The
 	// error is ErrNoSuchKey where there is no key of that number.
 	SetKeyOptions(ctx context.Context, id int64, options KeyOptions) error
@@ -147,4 +172,79 @@ type Registry interface {
 	// RemoveKey removes one key. The account and its choices stay. The error
 	// is ErrNoSuchKey where there is no key of that number.
 	RemoveKey(ctx context.Context, id int64) error
+}
+
+// How the owner's proof may fail. Ten wrong answers are the end of a challenge;
+// the key can be challenged anew.
+var (
+	ErrNotPending       = errors.New("the key is not waiting to be confirmed")
+	ErrWrongAnswer      = errors.New("this is not what was sealed to the key")
+	ErrChallengeExpired = errors.New("nothing was sealed to the key, or the answer comes too late")
+	ErrTooManyTries     = errors.New("too many wrong answers")
+)
+
+// ChallengeSize is the length of the hash that a challenge is remembered by:
+// SHA-256 of a nonce.
+const ChallengeSize = 32
+
+// Lifecycle is a store as those use it who replace keys and let owners prove
+// that they can read.
+type Lifecycle interface {
+	// SetKeyState brings a key into a state, from any other. The error is
+	// ErrNoSuchKey where there is no key of that number.
+	SetKeyState(ctx context.Context, id int64, state KeyState) error
+	// Rotate enrols an active key and retires the account's other active keys of
+	// the same method, at once. It returns the numbers of the new key and of
+	// those retired.
+	Rotate(ctx context.Context, key NewKey) (id int64, retired []int64, err error)
+	// Challenge notes the hash of a nonce that has been sealed to a pending key,
+	// in the place of an earlier one. The error may be ErrNotPending.
+	Challenge(ctx context.Context, id int64, nonceHash []byte, until time.Time) error
+	// Confirm makes a pending key active whose nonce has come back. Alone, it
+	// retires the others as Rotate does. The error may be ErrNotPending,
+	// ErrWrongAnswer, ErrChallengeExpired or ErrTooManyTries.
+	Confirm(ctx context.Context, id int64, nonceHash []byte, alone bool) error
+}
+
+// Findings is what the commands that look at keys from time to time note of
+// them.
+type Findings interface {
+	// NoteKey notes what somebody who can parse a key has seen: its
+	// fingerprint, and a problem, each empty for none.
+	NoteKey(ctx context.Context, id int64, fingerprint, problem string) error
+	// NoteWarning notes that a warning of a key's end is sent, and says whether
+	// it had not been before: of several hosts, one sends it.
+	NoteWarning(ctx context.Context, id int64, warning Warning) (first bool, err error)
+	// WarningsSent are the warnings that were sent for a key, the oldest first.
+	WarningsSent(ctx context.Context, id int64) ([]Warning, error)
+}
+
+// Warning is one warning of a key's end. A key that is prolonged has another
+// end, and is warned of again.
+type Warning struct {
+	Kind    string    // one of the commands' own names
+	Expires time.Time // in whole seconds
+}
+
+// Event is one thing that was done to accounts, keys or aliases.
+type Event struct {
+	ID          int64
+	At          time.Time
+	Who         string // the Actor that the store was opened for, or the role; "" where the store cannot know
+	Action      string // as "key added"
+	Address     string
+	KeyID       int64           // 0 where it is about no key
+	Fingerprint string          // "" where it was not known; Detail has the SHA-256 of the key's text then
+	Detail      json.RawMessage // a JSON object; what was changed is [before, after]
+}
+
+// Journal is what was done, by whom and when. The stores write it themselves,
+// whichever way a change comes in; nothing else changes it.
+type Journal interface {
+	// Events lists the events of an address, or all where it is empty, newest
+	// first, without holding them all in memory.
+	Events(ctx context.Context, address string) iter.Seq2[Event, error]
+	// ForgetEvents deletes the events before a time and returns how many those
+	// were. That it did is an event.
+	ForgetEvents(ctx context.Context, before time.Time) (forgotten int64, err error)
 }

@@ -84,8 +84,8 @@ func readAccounts(rows []Row) (accounts []*Account, err error) {
 			row.Account = row.Address
 			row.Known = true
 		}
-		var options KeyOptions
-		if row.Options, options, err = splitOptions(row.Options); err != nil {
+		var ofKey json.RawMessage
+		if row.Options, ofKey, err = splitOptions(row.Options); err != nil {
 			return nil, err
 		}
 		chosen, err := newAccount(row)
@@ -102,7 +102,7 @@ func readAccounts(rows []Row) (accounts []*Account, err error) {
 			account.Known != chosen.Known || !bytes.Equal(account.Options, chosen.Options) {
 			return nil, errors.New("its rows for one account differ in enabled, method, cipher or options")
 		}
-		if err := account.read(row.Key, options); err != nil {
+		if err := account.read(row.Key, ofKey); err != nil {
 			return nil, err
 		}
 	}
@@ -131,31 +131,62 @@ func newAccount(row Row) (*Account, error) {
 	return nil, fmt.Errorf("an account's method %q is neither %s nor %s", row.Method, OpenPGP, SMIME)
 }
 
-// splitOptions takes the options of a row's key out of those of its account.
+// splitOptions takes those of a row's key out of the options of its account.
 // What is left is written anew: the rows of one account are compared.
-func splitOptions(options json.RawMessage) (json.RawMessage, KeyOptions, error) {
+func splitOptions(options json.RawMessage) (account, key json.RawMessage, err error) {
 	if len(options) == 0 {
-		return nil, KeyOptions{}, nil
+		return nil, nil, nil
 	}
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(options, &all); err != nil {
-		return nil, KeyOptions{}, errors.New("the options of an account are no JSON object")
+		return nil, nil, errors.New("the options of an account are no JSON object")
 	}
-	ofKey, err := ParseKeyOptions(all[keyOptions])
+	key = all[keyOptions]
 	delete(all, keyOptions)
-	if err != nil || len(all) == 0 {
-		return nil, ofKey, err
+	if len(all) == 0 {
+		return nil, key, nil
 	}
-	options, err = json.Marshal(all)
-	return options, ofKey, err
+	account, err = json.Marshal(all)
+	return account, key, err
 }
 
-// read adds the keys of one row.
-func (a *Account) read(text string, options KeyOptions) error {
-	if text == "" {
-		return nil
+// keyStanding is what has become of a row's key, in the same object as its
+// options: it is no choice. A site's own function that says nothing means an
+// active key.
+type keyStanding struct {
+	State KeyState  `json:"state"`
+	Since time.Time `json:"since"` // of a revoked key
+}
+
+func readStanding(text json.RawMessage) (standing keyStanding, err error) {
+	if len(text) > 0 {
+		if err := json.Unmarshal(text, &standing); err != nil {
+			return standing, errors.New("the state of a key is no text, or since is no time as RFC 3339 has it")
+		}
+	}
+	switch standing.State {
+	case KeyPending, KeyActive, KeyRetired, KeyRevoked, "":
+		return standing, nil
+	}
+	return standing, fmt.Errorf("a key's state %q is none of %s, %s, %s and %s", standing.State, KeyPending, KeyActive, KeyRetired, KeyRevoked)
+}
+
+// read adds the keys of one row. A pending key is none yet. A retired one says
+// no more than that the account is enrolled: what its owner had sealed must not
+// come in the clear because a key has had its time.
+func (a *Account) read(text string, ofKey json.RawMessage) error {
+	options, err := ParseKeyOptions(ofKey)
+	if err != nil {
+		return err
+	}
+	standing, err := readStanding(ofKey)
+	if err != nil || text == "" || standing.State == KeyPending {
+		return err
 	}
 	a.enrolled = true
+	if standing.State == KeyRetired {
+		return nil
+	}
 	keys, err := Parse([]byte(text))
 	if err != nil {
 		a.Unread = append(a.Unread, fmt.Errorf("an enrolled key cannot be read: %w", err))
@@ -164,9 +195,23 @@ func (a *Account) read(text string, options KeyOptions) error {
 		if err := options.Check(key.Method); err != nil {
 			return err
 		}
+		if standing.State == KeyRevoked {
+			key = key.withdrawnSince(standing.Since)
+		}
 		a.Keys = append(a.Keys, key.With(options))
 	}
 	return nil
+}
+
+// withdrawnSince is the key as its administrator has revoked it. Where its
+// holder has done so before, that is when nobody could seal to it any more.
+func (k *Key) withdrawnSince(since time.Time) *Key {
+	if k.withdrawn && !k.RevokedAt.IsZero() && (since.IsZero() || k.RevokedAt.Before(since)) {
+		return k
+	}
+	revoked := *k
+	revoked.withdrawn, revoked.RevokedAt = true, since
+	return &revoked
 }
 
 // spreadRevocations: where a key is enrolled twice, before and after its

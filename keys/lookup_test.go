@@ -164,7 +164,7 @@ func TestLookupAsks(t *testing.T) {
 		t.Errorf("nobody asked for: %v, %v", found, err)
 	}
 	unread := found["ann@example.org"].Accounts[0]
-	if err := unread.read("ann@example.org", KeyOptions{}); err != nil {
+	if err := unread.read("ann@example.org", nil); err != nil {
 		t.Error(err)
 	}
 	if len(unread.Unread) != 1 || strings.Contains(unread.Unread[0].Error(), "@") {

@@ -35,8 +35,11 @@ func (s *Store) SetAccount(ctx context.Context, choices keys.Choices) error {
 		VALUES ($1, $2, nullif($3, ''), $4, $5::text::jsonb)
 		ON CONFLICT (lower(address)) DO UPDATE SET enabled = excluded.enabled, method = excluded.method,
 			cipher = excluded.cipher, options = excluded.options`
-	_, err := s.pool.Exec(ctx, upsert, choices.Address, choices.Enabled, string(choices.Method),
-		string(cmp.Or(choices.Cipher, keys.AES256)), cmp.Or(string(choices.Options), "{}"))
+	err := s.change(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, upsert, choices.Address, choices.Enabled, string(choices.Method),
+			string(cmp.Or(choices.Cipher, keys.AES256)), cmp.Or(string(choices.Options), "{}"))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("storing the account %q: %w", choices.Address, s.refused(ctx, err))
 	}

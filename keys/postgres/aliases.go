@@ -13,7 +13,11 @@ import (
 // AddAlias implements keys.Aliases.
 func (s *Store) AddAlias(ctx context.Context, address, target string) error {
 	const insert = `INSERT INTO sealmilter.aliases (address, target) VALUES ($1, $2) ON CONFLICT DO NOTHING`
-	if _, err := s.pool.Exec(ctx, insert, address, target); err != nil {
+	err := s.change(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, insert, address, target)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("letting %q lead to %q: %w", address, target, s.refused(ctx, err))
 	}
 	return nil
@@ -27,11 +31,15 @@ func (s *Store) RemoveAlias(ctx context.Context, address, target string) (remove
 		query += ` AND lower(target) = lower($2::text COLLATE "C")`
 		args = append(args, target)
 	}
-	done, err := s.pool.Exec(ctx, query, args...)
+	err = s.change(ctx, func(tx pgx.Tx) error {
+		done, err := tx.Exec(ctx, query, args...)
+		removed = int(done.RowsAffected())
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("removing the alias %q: %w", address, s.refused(ctx, err))
 	}
-	return int(done.RowsAffected()), nil
+	return removed, nil
 }
 
 // Aliases implements keys.Aliases, page by page as Keys does.

@@ -135,7 +135,7 @@ func testReadme(t *testing.T, server *bed.Postgres) {
 		block, _, _ := strings.Cut(part, "```")
 		blocks = append(blocks, block)
 	}
-	if len(blocks) != 4 {
+	if len(blocks) != 5 {
 		t.Fatalf("README.md has %d blocks of SQL", len(blocks))
 	}
 	ctx := context.Background()
@@ -149,7 +149,7 @@ func testReadme(t *testing.T, server *bed.Postgres) {
 
 	site := newDatabase(t, server)
 	server.SQL(t, site, `CREATE TABLE people (mail text, pgp_key text); CREATE ROLE people_reader; GRANT SELECT ON people TO people_reader;
-		INSERT INTO people VALUES ('Ann@example.org', 'ANN'), ('bob@example.org', NULL);`+blocks[3]+contrib(t, "copies.sql")+contrib(t, "roles.sql"))
+		INSERT INTO people VALUES ('Ann@example.org', 'ANN'), ('bob@example.org', NULL);`+blocks[4]+contrib(t, "copies.sql")+contrib(t, "roles.sql"))
 	s = daemon(t, server, site)
 	expect(t, ask(t, s, "ann@example.org", "bob@example.org", "x@example.org"),
 		"ann@example.org|Ann@example.org|true|ANN", "bob@example.org|bob@example.org|true|", "x@example.org||false|")
@@ -161,7 +161,7 @@ func testReadme(t *testing.T, server *bed.Postgres) {
 	if !strings.Contains(contrib(t, "README.md"), withOptions) {
 		t.Errorf("README.md has no %s", withOptions)
 	}
-	_, function, _ := strings.Cut(blocks[3], "CREATE FUNCTION")
+	_, function, _ := strings.Cut(blocks[4], "CREATE FUNCTION")
 	function, _, _ = strings.Cut(function, "ALTER FUNCTION")
 	server.SQL(t, site, `ALTER TABLE people ADD pgp_options jsonb; UPDATE people SET pgp_options = '{"aead": "gcm"}' WHERE pgp_key IS NOT NULL;
 		CREATE OR REPLACE FUNCTION`+strings.Replace(function, "NULL::jsonb", withOptions, 1))

@@ -201,7 +201,7 @@ func testDaemonRole(t *testing.T, server *bed.Postgres) {
 	server.SQL(t, database, contrib(t, "roles.sql")) // a second time
 	ctx := context.Background()
 	s := daemon(t, server, database)
-	id, err := opened(t, server.URL("postgres", database), Options{}).AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{})
+	id, err := opened(t, server.URL("postgres", database), Options{}).AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "KEY"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func testDaemonRole(t *testing.T, server *bed.Postgres) {
 			t.Errorf("%s: %v, want a refusal", what, err)
 		}
 	}
-	_, err = s.AddKey(ctx, "ann@example.org", "FORGED", keys.KeyOptions{})
+	_, err = s.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "FORGED"})
 	unmanaged("AddKey", err)
 	unmanaged("RemoveKey", s.RemoveKey(ctx, id))
 	for _, err := range s.Keys(ctx, "") {
@@ -270,7 +270,7 @@ func TestServerAway(t *testing.T) {
 	if _, err := s.Check(ctx); !errors.Is(err, keys.ErrStore) || errors.Is(err, ErrNoSchema) {
 		t.Errorf("server stopped: Check: %v", err)
 	}
-	if _, err := s.AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{}); !errors.Is(err, keys.ErrStore) {
+	if _, err := s.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "KEY"}); !errors.Is(err, keys.ErrStore) {
 		t.Errorf("server stopped: AddKey: %v", err)
 	}
 	if _, _, err := Migrate(ctx, server.URL("postgres", database)); !errors.Is(err, keys.ErrStore) {

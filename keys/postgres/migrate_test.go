@@ -24,7 +24,7 @@ func testMigrate(t *testing.T, server *bed.Postgres) {
 		t.Fatalf("from %d to %d, %v", from, to, err)
 	}
 	admin := opened(t, url, Options{})
-	if _, err := admin.AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
+	if _, err := admin.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "KEY"}); err != nil {
 		t.Fatal(err)
 	}
 	if again, still, err := Migrate(ctx, url); err != nil || again != to || still != to {
@@ -138,7 +138,7 @@ func testMigrateAsOwner(t *testing.T, server *bed.Postgres) {
 	}
 	server.SQL(t, database, contrib(t, "roles.sql"))
 	admin := opened(t, dsn, Options{})
-	if _, err := admin.AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
+	if _, err := admin.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "KEY"}); err != nil {
 		t.Fatal(err)
 	}
 	s := daemon(t, server, database)
@@ -172,7 +172,7 @@ func testMigrateAfterSuperuser(t *testing.T, server *bed.Postgres) {
 		t.Errorf("as a member of the owner's role: from %d to %d, %v", from, to, err)
 	}
 	admin := opened(t, server.URL("keyadmin", database), Options{})
-	if _, err := admin.AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
+	if _, err := admin.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "KEY"}); err != nil {
 		t.Error(err)
 	}
 	// A schema that is another's is left alone.
@@ -209,7 +209,7 @@ func testMigrateSite(t *testing.T, server *bed.Postgres) {
 			_, _, err := Migrate(ctx, url)
 			owned(role+" migrates", err)
 			s := opened(t, url, Options{})
-			_, err = s.AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{})
+			_, err = s.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "KEY"})
 			owned(role+" adds", err)
 			owned(role+" removes", s.RemoveKey(ctx, 1))
 			for _, err := range s.Keys(ctx, "") {
@@ -225,7 +225,7 @@ func testMigrateSite(t *testing.T, server *bed.Postgres) {
 // testNotMigrated: the commands for keys say what is missing.
 func testNotMigrated(t *testing.T, server *bed.Postgres) {
 	s := opened(t, server.URL("postgres", newDatabase(t, server)), Options{})
-	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY", keys.KeyOptions{}); !errors.Is(err, ErrNoSchema) || errors.Is(err, keys.ErrStore) {
+	if _, err := s.AddKey(context.Background(), keys.NewKey{Address: "ann@example.org", Key: "KEY"}); !errors.Is(err, ErrNoSchema) || errors.Is(err, keys.ErrStore) {
 		t.Errorf("AddKey: %v", err)
 	}
 }

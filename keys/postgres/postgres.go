@@ -32,13 +32,16 @@ const maxAnswer = 64 << 20
 // Options are a Store's settings.
 type Options struct {
 	Timeout time.Duration // for one lookup, all attempts included; 0 is DefaultTimeout
+	Actor   string        // whose changes these are, for the events; "" is the role's own name
 }
 
 // Store is a key store in PostgreSQL. It is safe for concurrent use.
 type Store struct {
 	pool     *pgxpool.Pool
-	writable *pgxpool.Pool // for Copies; the same one, unless several hosts are named
+	writable *pgxpool.Pool // for what is written; the same one, unless several hosts are named
 	timeout  time.Duration
+	actor    string
+	lag      *lag // nil where lookups ask the server that is written to
 }
 
 // Open makes a Store of a connection string, a URL or keywords and values as
@@ -51,7 +54,7 @@ func Open(ctx context.Context, dsn string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the connection string: %w", err)
 	}
-	s := &Store{timeout: opts.Timeout}
+	s := &Store{timeout: opts.Timeout, actor: opts.Actor}
 	if s.timeout <= 0 {
 		s.timeout = DefaultTimeout
 	}
@@ -62,6 +65,9 @@ func Open(ctx context.Context, dsn string, opts Options) (*Store, error) {
 	if s.writable, err = writablePool(ctx, config, s.pool); err != nil {
 		s.pool.Close()
 		return nil, fmt.Errorf("opening the connection pool: %w", err)
+	}
+	if s.pool != s.writable {
+		s.lag = &lag{}
 	}
 	return s, nil
 }
@@ -142,14 +148,44 @@ func (s *Store) ask(ctx context.Context, addresses []string) (_ []keys.Row, stal
 		return nil, false, err // a new connection was tried, there is nothing to try again
 	}
 	defer conn.Release()
-	answer, err := conn.Query(ctx, lookup, addresses)
+	rows, err := s.askOn(ctx, conn.Conn(), addresses)
 	if err == nil {
-		var rows []keys.Row
-		if rows, err = collect(answer, len(addresses)); err == nil {
-			return rows, false, nil
-		}
+		return rows, false, nil
 	}
 	return nil, conn.Conn().IsClosed() || planChanged(err), err
+}
+
+// askOn asks one server. Where that may be a standby, it is asked first how far
+// it has come.
+func (s *Store) askOn(ctx context.Context, conn *pgx.Conn, addresses []string) ([]keys.Row, error) {
+	if !s.lag.watched() {
+		answer, err := conn.Query(ctx, lookup, addresses)
+		if err != nil {
+			return nil, err
+		}
+		return collect(answer, len(addresses))
+	}
+	var batch pgx.Batch
+	batch.Queue(replayed)
+	batch.Queue(lookup, addresses)
+	both := conn.SendBatch(ctx, &batch)
+	defer both.Close()
+	var position *int64
+	if err := both.QueryRow().Scan(&position); err != nil {
+		return nil, err
+	}
+	answer, err := both.Query()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := collect(answer, len(addresses))
+	if err == nil {
+		err = both.Close()
+	}
+	if err == nil && position != nil {
+		s.lag.answered(*position, addresses, rows)
+	}
+	return rows, err
 }
 
 // planChanged tells whether a prepared statement is no longer what the server

@@ -48,6 +48,7 @@ func TestPostgres(t *testing.T) {
 		{"Upgrade", testUpgrade},
 		{"UpgradeSite", testUpgradeSite},
 		{"UpgradeOptions", testUpgradeOptions},
+		{"UpgradeStates", testUpgradeStates},
 		{"Down", testDown},
 		{"Comments", testComments},
 		{"Locale", testLocale},
@@ -62,6 +63,14 @@ func TestPostgres(t *testing.T) {
 		{"CopiesReadOnly", testCopiesReadOnly},
 		{"CopiesDurable", testCopiesDurable},
 		{"CopiesPlan", testCopiesPlan},
+		{"Roles", testRoles},
+		{"Portal", testPortal},
+		{"Actor", testActor},
+		{"Twins", testTwins},
+		{"Backup", testBackup},
+		{"WatchChanges", testWatchChanges},
+		{"WatchOwnFunction", testWatchOwnFunction},
+		{"WatchPooler", testWatchPooler},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, server) })
 	}

@@ -248,7 +248,7 @@ func look(ctx context.Context, db querier) (has belongings, err error) {
 			WHERE n.nspname = 'sealmilter' AND t.relkind = 'r' AND t.relname IN ('aliases', 'copies'))
 			OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS c JOIN pg_catalog.pg_class AS t ON t.oid = c.attrelid
 				JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace
-				WHERE n.nspname = 'sealmilter' AND t.relname = 'keys' AND c.attname = 'options' AND NOT c.attisdropped),
+				WHERE n.nspname = 'sealmilter' AND t.relname = 'keys' AND c.attname = 'state' AND NOT c.attisdropped),
 		coalesce((SELECT pg_catalog.string_agg('sealmilter.recipient_keys(' || pg_catalog.oidvectortypes(p.proargtypes) || ')', ', ')
 			FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
 			WHERE n.nspname = 'sealmilter' AND p.proname = 'recipient_keys'), ''),

@@ -100,7 +100,7 @@ func testUnconnected(t *testing.T, server *bed.Postgres) {
 		_, _, migrated := Migrate(context.Background(), test.dsn)
 		_, checked := s.Check(context.Background())
 		_, asked := s.RecipientKeys(context.Background(), []string{"ann@example.org"})
-		_, added := s.AddKey(context.Background(), "ann@example.org", "KEY", keys.KeyOptions{})
+		_, added := s.AddKey(context.Background(), keys.NewKey{Address: "ann@example.org", Key: "KEY"})
 		for what, err := range map[string]error{"migrating": migrated, "connecting": checked,
 			"calling sealmilter.recipient_keys": asked, `adding a key for "ann@example.org"`: added} {
 			want := what + ": " + keys.ErrStore.Error() + ": " + test.want
@@ -126,10 +126,10 @@ func TestSeveralAddresses(t *testing.T) {
 func testEnrolledAlready(t *testing.T, server *bed.Postgres) {
 	database := migrated(t, server)
 	s := opened(t, server.URL("postgres", database), Options{})
-	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
+	if _, err := s.AddKey(context.Background(), keys.NewKey{Address: "ann@example.org", Key: "KEY"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.AddKey(context.Background(), "Ann@example.org", "KEY", keys.KeyOptions{}); !errors.Is(err, ErrEnrolledAlready) {
+	if _, err := s.AddKey(context.Background(), keys.NewKey{Address: "Ann@example.org", Key: "KEY"}); !errors.Is(err, ErrEnrolledAlready) {
 		t.Errorf("AddKey: %v", err)
 	}
 	site := postfixadmin(t, server)
@@ -229,7 +229,7 @@ func TestAsAdministrator(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	s := opened(t, url, Options{})
-	if _, err := s.AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
+	if _, err := s.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "KEY"}); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Println("done as postgres")

@@ -17,15 +17,50 @@ import (
 	"sealmilter/keys"
 )
 
-// AddKey implements keys.Registry. The trigger of the table makes the account.
-func (s *Store) AddKey(ctx context.Context, address, key string, options keys.KeyOptions) (id int64, err error) {
-	chosen, err := json.Marshal(options)
-	if err != nil {
-		return 0, fmt.Errorf("adding a key for %q: %w", address, err)
+// change runs statements in one transaction, on the server that can be written
+// to. Its events have the actor's name.
+func (s *Store) change(ctx context.Context, run func(tx pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.writable, func(tx pgx.Tx) error {
+		if s.actor != "" {
+			if _, err := tx.Exec(ctx, `SELECT pg_catalog.set_config('sealmilter.actor', $1, true)`, s.actor); err != nil {
+				return err
+			}
+		}
+		return run(tx)
+	})
+}
+
+// changeKey runs one statement, whose first argument is the number of the key
+// that it changes.
+func (s *Store) changeKey(ctx context.Context, sql string, id int64, args ...any) error {
+	var changed int64
+	err := s.change(ctx, func(tx pgx.Tx) error {
+		done, err := tx.Exec(ctx, sql, append([]any{id}, args...)...)
+		changed = done.RowsAffected()
+		return err
+	})
+	switch {
+	case err != nil:
+		return s.refused(ctx, err)
+	case changed == 0:
+		return keys.ErrNoSuchKey
 	}
-	const insert = `INSERT INTO sealmilter.keys (address, key, options) VALUES ($1, $2, $3::jsonb) RETURNING id`
-	if err := s.pool.QueryRow(ctx, insert, address, key, string(chosen)).Scan(&id); err != nil {
-		return 0, fmt.Errorf("adding a key for %q: %w", address, s.refused(ctx, err))
+	return nil
+}
+
+// AddKey implements keys.Registry. The trigger of the table makes the account.
+func (s *Store) AddKey(ctx context.Context, key keys.NewKey) (id int64, err error) {
+	options, err := json.Marshal(key.Options)
+	if err != nil {
+		return 0, fmt.Errorf("adding a key for %q: %w", key.Address, err)
+	}
+	const insert = `INSERT INTO sealmilter.keys (address, key, options, state, fingerprint)
+		VALUES ($1, $2, $3::text::jsonb, $4, nullif($5, '')) RETURNING id`
+	err = s.change(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, insert, key.Address, key.Key, string(options), string(cmp.Or(key.State, keys.KeyActive)), key.Fingerprint).Scan(&id)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("adding a key for %q: %w", key.Address, s.refused(ctx, err))
 	}
 	return id, nil
 }
@@ -34,28 +69,20 @@ func (s *Store) AddKey(ctx context.Context, address, key string, options keys.Ke
 // written into the options by SQL stays.
 func (s *Store) SetKeyOptions(ctx context.Context, id int64, options keys.KeyOptions) error {
 	chosen, err := json.Marshal(options)
+	if err == nil {
+		err = s.changeKey(ctx, `UPDATE sealmilter.keys SET options = (options - '{aead,oaep,ml_kem}'::text[]) || $2::text::jsonb WHERE id = $1`,
+			id, string(chosen))
+	}
 	if err != nil {
 		return fmt.Errorf("setting the options of key %d: %w", id, err)
-	}
-	const update = `UPDATE sealmilter.keys SET options = (options - '{aead,oaep,ml_kem}'::text[]) || $2::jsonb WHERE id = $1`
-	done, err := s.pool.Exec(ctx, update, id, string(chosen))
-	if err != nil {
-		return fmt.Errorf("setting the options of key %d: %w", id, s.refused(ctx, err))
-	}
-	if done.RowsAffected() == 0 {
-		return fmt.Errorf("setting the options of key %d: %w", id, keys.ErrNoSuchKey)
 	}
 	return nil
 }
 
 // RemoveKey implements keys.Registry.
 func (s *Store) RemoveKey(ctx context.Context, id int64) error {
-	done, err := s.pool.Exec(ctx, `DELETE FROM sealmilter.keys WHERE id = $1`, id)
-	if err != nil {
-		return fmt.Errorf("removing key %d: %w", id, s.refused(ctx, err))
-	}
-	if done.RowsAffected() == 0 {
-		return fmt.Errorf("removing key %d: %w", id, keys.ErrNoSuchKey)
+	if err := s.changeKey(ctx, `DELETE FROM sealmilter.keys WHERE id = $1`, id); err != nil {
+		return fmt.Errorf("removing key %d: %w", id, err)
 	}
 	return nil
 }
@@ -89,7 +116,9 @@ func (s *Store) Keys(ctx context.Context, address string) iter.Seq2[keys.Enrolle
 
 // page reads the keys that come after last, of one address or of all.
 func (s *Store) page(ctx context.Context, address string, last keys.Enrolled) ([]keys.Enrolled, error) {
-	query := `SELECT k.id, k.address, k.key, k.added, a.enabled, coalesce(a.method, ''), a.cipher, k.options
+	query := `SELECT k.id, k.address, k.key, k.added, a.enabled, coalesce(a.method, ''), a.cipher, k.options,
+			k.state, coalesce(k.state_since, k.added), coalesce(k.fingerprint, ''), coalesce(k.problem, ''),
+			coalesce(k.checked, '0001-01-01 00:00:00Z')
 		FROM sealmilter.keys AS k JOIN sealmilter.accounts AS a ON a.address = k.address
 		WHERE (k.address, k.id) > ($1, $2)`
 	args := []any{last.Address, last.ID, pageSize}

@@ -14,7 +14,8 @@ import (
 )
 
 // The migrations, oldest first.
-var versions = []string{"migrations/00001_accounts_and_keys.sql", "migrations/00002_aliases_and_domains.sql", "copies.sql", "migrations/00004_key_options.sql"}
+var versions = []string{"migrations/00001_accounts_and_keys.sql", "migrations/00002_aliases_and_domains.sql", "copies.sql", "migrations/00004_key_options.sql",
+	"migrations/00005_lifecycle.sql"}
 
 func script(t *testing.T, version int) string {
 	t.Helper()
@@ -87,7 +88,7 @@ func testUpgrade(t *testing.T, server *bed.Postgres) {
 		if err := admin.AddAlias(ctx, "info@example.org", "ann@example.org"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := admin.AddKey(ctx, "@example.org", "DOMAIN", keys.KeyOptions{}); err != nil {
+		if _, err := admin.AddKey(ctx, keys.NewKey{Address: "@example.org", Key: "DOMAIN"}); err != nil {
 			t.Fatal(err)
 		}
 		expect(t, ask(t, s, "ann@example.org", "info@example.org"),
@@ -99,6 +100,7 @@ func testUpgrade(t *testing.T, server *bed.Postgres) {
 		if owners := server.SQL(t, database, owners); owners != "sealmilter_owner" {
 			t.Errorf("the owners are %q", owners)
 		}
+		goDown(t, server, database, 5)
 		goDown(t, server, database, 4)
 		goDown(t, server, database, 3)
 		goDown(t, server, database, 2)
@@ -142,17 +144,18 @@ func testUpgradeOptions(t *testing.T, server *bed.Postgres) {
 	database := migrated(t, server)
 	admin := opened(t, server.URL("postgres", database), Options{})
 	s := daemon(t, server, database)
-	id, err := admin.AddKey(ctx, "ann@example.org", "ANN", keys.KeyOptions{AEAD: keys.GCM})
+	id, err := admin.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "ANN", Options: keys.KeyOptions{AEAD: keys.GCM}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	const rights = `SELECT proacl FROM pg_proc WHERE proname = 'recipient_keys' AND pronamespace = 'sealmilter'::regnamespace`
 	granted := server.SQL(t, database, rights)
 	for range 2 {
+		goDown(t, server, database, 5)
 		goDown(t, server, database, 4)
-		server.SQL(t, database, `DELETE FROM sealmilter.schema_version WHERE version_id = 4`)
+		server.SQL(t, database, `DELETE FROM sealmilter.schema_version WHERE version_id >= 4`)
 		expect(t, ask(t, s, "ann@example.org"), "ann@example.org|ann@example.org|true|ANN")
-		_, adding := admin.AddKey(ctx, "ann@example.org", "NEW", keys.KeyOptions{})
+		_, adding := admin.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "NEW"})
 		for what, err := range map[string]error{"setting options": admin.SetKeyOptions(ctx, id, keys.KeyOptions{OAEP: true}), "adding": adding} {
 			if !errors.Is(err, ErrNoSchema) {
 				t.Errorf("%s in version 3: %v", what, err)
@@ -161,7 +164,7 @@ func testUpgradeOptions(t *testing.T, server *bed.Postgres) {
 		if warnings, err := s.Check(ctx); err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "older sealmilter") {
 			t.Errorf("Check in version 3: %q, %v", warnings, err)
 		}
-		if from, to, err := Migrate(ctx, server.URL("postgres", database)); err != nil || from != 3 || to != 4 {
+		if from, to, err := Migrate(ctx, server.URL("postgres", database)); err != nil || from != 3 || to != 5 {
 			t.Fatalf("from %d to %d, %v", from, to, err)
 		}
 		if now := server.SQL(t, database, rights); now != granted {
@@ -181,8 +184,9 @@ func testUpgradeOptions(t *testing.T, server *bed.Postgres) {
 		}
 	}
 	// A function that a site has put beside our tables since, as in version 2.
+	goDown(t, server, database, 5)
 	goDown(t, server, database, 4)
-	server.SQL(t, database, `DELETE FROM sealmilter.schema_version WHERE version_id = 4;
+	server.SQL(t, database, `DELETE FROM sealmilter.schema_version WHERE version_id >= 4;
 		DROP FUNCTION sealmilter.recipient_keys(text[])`)
 	server.SQL(t, database, siteFunction("text", `SELECT u, u, true, NULL::text, NULL::text, 'SITE KEY', '{"key": {"aead": "gcm"}}'::jsonb FROM unnest(addresses) AS u`))
 	if _, _, err := Migrate(ctx, server.URL("postgres", database)); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "not as sealmilter has made it") {
@@ -192,7 +196,7 @@ func testUpgradeOptions(t *testing.T, server *bed.Postgres) {
 		t.Error("half of a migration was made")
 	}
 	server.SQL(t, database, `DROP FUNCTION sealmilter.recipient_keys(text[])`)
-	if from, to, err := Migrate(ctx, server.URL("postgres", database)); err != nil || from != 3 || to != 4 {
+	if from, to, err := Migrate(ctx, server.URL("postgres", database)); err != nil || from != 3 || to != 5 {
 		t.Fatalf("from %d to %d, %v", from, to, err)
 	}
 	if open := server.SQL(t, database, `SELECT has_function_privilege('public', 'sealmilter.recipient_keys(text[])', 'EXECUTE')`); open != "f" {
@@ -200,6 +204,51 @@ func testUpgradeOptions(t *testing.T, server *bed.Postgres) {
 	}
 	if owners := server.SQL(t, database, owners); owners != "sealmilter_owner" {
 		t.Errorf("the owners are %q", owners)
+	}
+}
+
+// testUpgradeStates: keys that were there are active and are since they were
+// added, what the daemon's role may call it may call on, and the way back brings
+// into use nothing that was not.
+func testUpgradeStates(t *testing.T, server *bed.Postgres) {
+	ctx := context.Background()
+	database := migrated(t, server)
+	admin := opened(t, server.URL("postgres", database), Options{})
+	s := daemon(t, server, database)
+	goDown(t, server, database, 5)
+	server.SQL(t, database, `DELETE FROM sealmilter.schema_version WHERE version_id = 5;
+		INSERT INTO sealmilter.keys (address, key, added) VALUES ('ann@example.org', 'ANN', '2024-01-02')`)
+	fill(t, s, lookUpOn(t))
+	const rights = `SELECT proacl FROM pg_proc WHERE proname IN ('recipient_keys', 'copies_begin') AND pronamespace = 'sealmilter'::regnamespace ORDER BY proname`
+	granted := server.SQL(t, database, rights)
+	if from, to, err := Migrate(ctx, server.URL("postgres", database)); err != nil || from != 4 || to != 5 {
+		t.Fatalf("from %d to %d, %v", from, to, err)
+	}
+	if now := server.SQL(t, database, rights); now != granted || !strings.Contains(now, "sealmilter=X") {
+		t.Errorf("the rights were %s and are %s", granted, now)
+	}
+	expect(t, ask(t, s, "ann@example.org"), "ann@example.org|ann@example.org|true|ANN")
+	for key, err := range admin.Keys(ctx, "") {
+		if err != nil || key.State != keys.KeyActive || !key.StateSince.Equal(key.Added) || key.Added.Year() != 2024 {
+			t.Errorf("%+v, %v", key, err)
+		}
+	}
+	for _, key := range []keys.NewKey{{Address: "ann@example.org", Key: "OLD", State: keys.KeyRetired}, {Address: "ann@example.org", Key: "NEW", State: keys.KeyPending},
+		{Address: "bob@example.org", Key: "BOB", State: keys.KeyRetired}, {Address: "carol@example.org", Key: "CAROL", State: keys.KeyRevoked}} {
+		if _, err := admin.AddKey(ctx, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goDown(t, server, database, 5)
+	expect(t, ask(t, s, "ann@example.org", "bob@example.org", "carol@example.org"), "ann@example.org|ann@example.org|true|ANN",
+		"bob@example.org|bob@example.org|true|BOB", "carol@example.org|carol@example.org|true|revoked, number 5")
+	server.SQL(t, database, `DELETE FROM sealmilter.schema_version WHERE version_id = 5;`+
+		siteFunction("text", `SELECT u, u, true, NULL::text, NULL::text, 'SITE KEY', NULL::jsonb FROM unnest(addresses) AS u`))
+	if _, _, err := Migrate(ctx, server.URL("postgres", database)); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "not as sealmilter has made it") {
+		t.Errorf("Migrate: %v", err)
+	}
+	if columns := server.SQL(t, database, `SELECT count(*) FROM pg_attribute WHERE attrelid = 'sealmilter.keys'::regclass AND attname = 'state'`); columns != "0" {
+		t.Error("half of a migration was made")
 	}
 }
 

@@ -19,7 +19,7 @@ func (s *Store) Account(ctx context.Context, address string) (keys.Choices, erro
 	var c keys.Choices
 	var options string
 	var created int64
-	err := s.read.QueryRowContext(ctx, query, address).Scan(&c.Address, &c.Enabled, &c.Method, &c.Cipher, &options, &created)
+	err := s.reader().QueryRowContext(ctx, query, address).Scan(&c.Address, &c.Enabled, &c.Method, &c.Cipher, &options, &created)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return keys.Choices{}, fmt.Errorf("reading the account %q: %w", address, keys.ErrNoSuchAccount)
@@ -36,8 +36,11 @@ func (s *Store) SetAccount(ctx context.Context, choices keys.Choices) error {
 	const upsert = `INSERT INTO accounts (address, enabled, method, cipher, options) VALUES (?, ?, nullif(?, ''), ?, ?)
 		ON CONFLICT (address) DO UPDATE SET enabled = excluded.enabled, method = excluded.method,
 			cipher = excluded.cipher, options = excluded.options`
-	_, err := s.write.ExecContext(ctx, upsert, choices.Address, choices.Enabled, string(choices.Method),
-		string(cmp.Or(choices.Cipher, keys.AES256)), cmp.Or(string(choices.Options), "{}"))
+	err := s.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, upsert, choices.Address, choices.Enabled, string(choices.Method),
+			string(cmp.Or(choices.Cipher, keys.AES256)), cmp.Or(string(choices.Options), "{}"))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("storing the account %q: %w", choices.Address, s.refused(err))
 	}

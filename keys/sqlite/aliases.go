@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"iter"
 
@@ -12,7 +13,11 @@ import (
 // an address that a CHECK refuses.
 func (s *Store) AddAlias(ctx context.Context, address, target string) error {
 	const insert = `INSERT INTO aliases (address, target) VALUES (?, ?) ON CONFLICT DO NOTHING`
-	if _, err := s.write.ExecContext(ctx, insert, address, target); err != nil {
+	err := s.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, insert, address, target)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("letting %q lead to %q: %w", address, target, s.refused(err))
 	}
 	return nil
@@ -24,12 +29,18 @@ func (s *Store) RemoveAlias(ctx context.Context, address, target string) (remove
 	if target != "" {
 		query, args = query+` AND target = ?`, append(args, target)
 	}
-	done, err := s.write.ExecContext(ctx, query, args...)
+	var count int64
+	err = s.change(ctx, func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, query, args...)
+		if err == nil {
+			count, err = done.RowsAffected()
+		}
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("removing the alias %q: %w", address, s.refused(err))
 	}
-	count, err := done.RowsAffected()
-	return int(count), err
+	return int(count), nil
 }
 
 // Aliases implements keys.Aliases, page by page as Keys does.
@@ -62,7 +73,7 @@ func (s *Store) aliasPage(ctx context.Context, address string, last keys.Alias) 
 		query += ` AND address = ?4`
 		args = append(args, address)
 	}
-	rows, err := s.read.QueryContext(ctx, query+` ORDER BY address COLLATE BINARY, target COLLATE BINARY LIMIT ?3`, args...)
+	rows, err := s.reader().QueryContext(ctx, query+` ORDER BY address COLLATE BINARY, target COLLATE BINARY LIMIT ?3`, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 		return nil, fmt.Errorf("reading %s: %w: %w", s.path, keys.ErrStore, err)
 	}
 	var journal string
-	if err := s.read.QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&journal); err != nil {
+	if err := s.reader().QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&journal); err != nil {
 		return nil, fmt.Errorf("reading %s: %w: %w", s.path, keys.ErrStore, err)
 	}
 	if journal == "wal" {

@@ -21,7 +21,7 @@ func (s *Store) ask(ctx context.Context, addresses []string) ([]keys.Row, error)
 			return nil, fmt.Errorf("the address %q is not text", address)
 		}
 	}
-	tx, err := s.read.BeginTx(ctx, nil)
+	tx, err := s.reader().BeginTx(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +82,12 @@ func namesOf(addresses []string, aliases map[string][]way) (names [][]string, ci
 
 // The choices of a domain count for every account in it.
 const lookup = `SELECT asked.address, coalesce(a.address, asked.target), a.enabled AND coalesce(d.enabled, 1),
-		a.method, a.cipher, k.key, a.options, d.options, k.options
+		a.method, a.cipher, k.key, a.options, d.options, k.options,
+		k.state, strftime('%Y-%m-%dT%H:%M:%SZ', coalesce(k.state_since, k.added))
 	FROM (SELECT value ->> 0 AS address, value ->> 1 AS name, value ->> 2 AS target FROM json_each(?)) AS asked
 	LEFT JOIN accounts AS a ON a.address = asked.name
 	LEFT JOIN accounts AS d ON d.address = substr(a.address, length(rtrim(a.address, replace(a.address, '@', ''))))
-	LEFT JOIN keys AS k ON k.address = a.address`
+	LEFT JOIN keys AS k ON k.address = a.address AND k.state <> 'pending'`
 
 // collect reads an answer.
 func collect(answer *sql.Rows, expected int) ([]keys.Row, error) {
@@ -95,14 +96,18 @@ func collect(answer *sql.Rows, expected int) ([]keys.Row, error) {
 	size := 0
 	for answer.Next() {
 		var row keys.Row
-		var account, method, cipher, key, options, domain, ofKey sql.NullString
+		var account, method, cipher, key, options, domain, ofKey, state, since sql.NullString
 		var enabled sql.NullBool
-		err := answer.Scan(&row.Address, &account, &enabled, &method, &cipher, &key, &options, &domain, &ofKey)
+		err := answer.Scan(&row.Address, &account, &enabled, &method, &cipher, &key, &options, &domain, &ofKey, &state, &since)
 		if err != nil {
 			return nil, err
 		}
 		row.Account, row.Known, row.Enabled, row.Key = account.String, enabled.Valid, enabled.Bool, key.String
 		row.Method, row.Cipher = keys.Method(method.String), keys.Cipher(cipher.String)
+		ofKey.String, err = withStanding(ofKey.String, keys.KeyState(state.String), since.String)
+		if err != nil {
+			return nil, err
+		}
 		if row.Options, err = overlaid(domain.String, options.String, ofKey.String); err != nil {
 			return nil, err
 		}
@@ -138,4 +143,26 @@ func overlaid(domain, account, key string) (json.RawMessage, error) {
 		all["key"] = json.RawMessage(key)
 	}
 	return json.Marshal(all)
+}
+
+// withStanding adds to the options of a key what has become of it, unless it is
+// active: those names are not for options.
+func withStanding(options string, state keys.KeyState, since string) (string, error) {
+	if (options == "" || options == "{}") && (state == "" || state == keys.KeyActive) {
+		return options, nil
+	}
+	all := make(map[string]any)
+	if err := json.Unmarshal([]byte(options), &all); err != nil {
+		return "", fmt.Errorf("reading the options of a key: %w", err)
+	}
+	delete(all, "state")
+	delete(all, "since")
+	if state != keys.KeyActive {
+		all["state"] = state
+	}
+	if state == keys.KeyRevoked {
+		all["since"] = since
+	}
+	text, err := json.Marshal(all)
+	return string(text), err
 }

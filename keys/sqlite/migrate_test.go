@@ -32,7 +32,7 @@ func TestMigrate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
+	if _, err := s.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "KEY"}); err != nil {
 		t.Fatal(err)
 	}
 	if from, to, err := Migrate(ctx, path); err != nil || from != to || to < 1 {
@@ -109,7 +109,7 @@ func TestReadOnlyUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
+	if _, err := s.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "KEY"}); err != nil {
 		t.Fatal(err)
 	}
 	if out := asNobody(t, dir, "TestAsReader", path); !strings.Contains(out, "read KEY") {
@@ -156,7 +156,7 @@ func TestAsReader(t *testing.T) {
 		t.Errorf("Check: %q, %v", warnings, err)
 	}
 	unwritable := path + " cannot be written by user nobody (owner root, group nogroup, mode 0640)"
-	if _, err := s.AddKey(context.Background(), "ann@example.org", "FORGED", keys.KeyOptions{}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), unwritable) {
+	if _, err := s.AddKey(context.Background(), keys.NewKey{Address: "ann@example.org", Key: "FORGED"}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), unwritable) {
 		t.Errorf("the reader adds a key: %v", err)
 	}
 	if err := s.RemoveKey(context.Background(), 1); !errors.Is(err, ErrRefused) || errors.Is(err, keys.ErrNoSuchKey) {
@@ -215,11 +215,11 @@ func TestAsStranger(t *testing.T) {
 	fmt.Println(strings.Replace(err.Error(), "opening the key store", "Open", 1))
 	// The file was readable when the store was opened.
 	s := &Store{path: path, timeout: time.Second}
-	if s.read, err = connect(path, s.timeout, "&_query_only=1"); err != nil {
+	if s.write, err = connect(path, s.timeout, "&_query_only=1"); err != nil {
 		t.Fatal(err)
 	}
-	s.write = s.read
-	defer s.read.Close()
+	s.read.Store(s.write)
+	defer s.write.Close()
 	_, err = s.Check(ctx)
 	if !errors.Is(err, ErrRefused) || errors.Is(err, keys.ErrStore) {
 		t.Errorf("Check: %v", err)

@@ -22,6 +22,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -48,15 +50,27 @@ const (
 // Options are a Store's settings.
 type Options struct {
 	Timeout time.Duration // for one lookup, waiting for a writer included; 0 is DefaultTimeout
+	Actor   string        // whose changes these are, for the events
 }
 
 // Store is a key store in a SQLite file. It is safe for concurrent use.
 type Store struct {
 	path    string
 	timeout time.Duration
-	read    *sql.DB // refuses to write
-	write   *sql.DB // not opened before the first change
+	actor   string
+	read    atomic.Pointer[sql.DB] // refuses to write
+	write   *sql.DB                // not opened before the first change
+
+	versions sync.Mutex // holds what follows, see Version
+	version  int64
+	file     identity // that is read
+	watching *sql.DB
+	watch    *sql.Conn // nil where there is none
+	counted  int64     // by the connection
 }
+
+// reader is for what is read.
+func (s *Store) reader() *sql.DB { return s.read.Load() }
 
 // Open opens the file at path, which begins with a slash and must be there: a
 // path that is misspelt must not become an empty store, in which nobody has a
@@ -80,17 +94,25 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if err := syscall.Access(path, toRead); err != nil {
 		return nil, fmt.Errorf("opening the key store: %w", forbidden(path, toRead, err))
 	}
-	s := &Store{path: path, timeout: opts.Timeout}
+	s := &Store{path: path, timeout: opts.Timeout, actor: opts.Actor}
 	if s.timeout <= 0 {
 		s.timeout = DefaultTimeout
 	}
-	if s.read, err = connect(path, s.timeout, "&_query_only=1"); err != nil {
+	if s.file, err = identify(path); err != nil {
+		return nil, fmt.Errorf("opening the key store: %w", err)
+	}
+	read, err := connect(path, s.timeout, "&_query_only=1")
+	if err != nil {
+		return nil, err
+	}
+	s.read.Store(read)
+	if s.watching, err = connect(path, 0, "&_query_only=1"); err != nil {
 		return nil, err
 	}
 	if s.write, err = connect(path, writeTimeout, "&_foreign_keys=1&_txlock=immediate"); err != nil {
 		return nil, err
 	}
-	if err := readHeader(ctx, s.read); err != nil {
+	if err := readHeader(ctx, read); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("opening the key store: %s: %w", path, err)
 	}
@@ -139,8 +161,17 @@ func connect(path string, busy time.Duration, options string) (*sql.DB, error) {
 
 // Close closes the file.
 func (s *Store) Close() {
-	s.read.Close()
-	s.write.Close()
+	s.versions.Lock()
+	defer s.versions.Unlock()
+	if s.watch != nil {
+		s.watch.Close()
+		s.watch = nil
+	}
+	s.watching.Close()
+	s.reader().Close()
+	if s.write != nil {
+		s.write.Close()
+	}
 }
 
 // RecipientKeys implements keys.Store. That this user may not read the file

@@ -40,7 +40,7 @@ func (s store) TrySQL(statement string) error {
 
 // folder is a new folder in memory, where the machine has a place for one: the
 // suite commits some thousand times, and nothing here is about the disk.
-func folder(t *testing.T) string {
+func folder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "sealmilter")
 	if err != nil {
@@ -51,7 +51,7 @@ func folder(t *testing.T) string {
 }
 
 // newStore migrates a new file and opens it.
-func newStore(t *testing.T, opts Options) store {
+func newStore(t testing.TB, opts Options) store {
 	t.Helper()
 	path := filepath.Join(folder(t), "keys ?#%20.db") // a path may hold what a URL may not
 	if _, _, err := Migrate(context.Background(), path); err != nil {
@@ -75,7 +75,7 @@ func shell(t *testing.T, s store, statements string) (string, error) {
 }
 
 // keyOf is the one key of an address.
-func keyOf(t *testing.T, s *Store, address string) string {
+func keyOf(t testing.TB, s *Store, address string) string {
 	t.Helper()
 	rows, err := s.RecipientKeys(context.Background(), []string{address})
 	if err != nil || len(rows) != 1 {
@@ -118,15 +118,14 @@ func TestFileVanishes(t *testing.T) {
 	if err := os.Remove(s.path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY", keys.KeyOptions{}); err == nil {
+	if _, err := s.AddKey(context.Background(), keys.NewKey{Address: "ann@example.org", Key: "KEY"}); err == nil {
 		t.Error("a key was added to a file that is gone")
 	}
 	fresh, err := connect(s.path, time.Second, "&_query_only=1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.read.Close()
-	s.read = fresh
+	s.read.Swap(fresh).Close()
 	if _, err := s.RecipientKeys(context.Background(), []string{"ann@example.org"}); !errors.Is(err, keys.ErrStore) {
 		t.Errorf("lookup: %v, want an error that wraps ErrStore", err)
 	}
@@ -191,7 +190,7 @@ func TestShell(t *testing.T) {
 	if out, err := shell(t, s, `INSERT INTO keys (address, key) VALUES ('Ann@Example.org', readfile('`+file+`'));`); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if _, err := s.read.Exec(`DELETE FROM keys`); err == nil {
+	if _, err := s.reader().Exec(`DELETE FROM keys`); err == nil {
 		t.Error("the connection for lookups has written")
 	}
 	if got := keyOf(t, s.Store, "ann@example.org"); got != "KEY\r\nFROM A FILE\n" {
@@ -215,7 +214,7 @@ func TestShell(t *testing.T) {
 	if err == nil || !strings.Contains(out, "key_is_enrolled_already") {
 		t.Errorf("the same key again: the shell said %q, %v", out, err)
 	}
-	if _, err := s.AddKey(context.Background(), "bob@example.org", "B", keys.KeyOptions{}); !errors.Is(err, ErrEnrolledAlready) {
+	if _, err := s.AddKey(context.Background(), keys.NewKey{Address: "bob@example.org", Key: "B"}); !errors.Is(err, ErrEnrolledAlready) {
 		t.Errorf("the same key again: %v", err)
 	}
 }
@@ -225,7 +224,7 @@ func TestShell(t *testing.T) {
 // that a lookup could not clean up.
 func TestWriterHolds(t *testing.T) {
 	s := newStore(t, Options{Timeout: 300 * time.Millisecond})
-	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
+	if _, err := s.AddKey(context.Background(), keys.NewKey{Address: "ann@example.org", Key: "KEY"}); err != nil {
 		t.Fatal(err)
 	}
 	db, err := connect(s.path, time.Second, "")
@@ -252,7 +251,7 @@ func TestWriterHolds(t *testing.T) {
 
 func TestWriterKilled(t *testing.T) {
 	s := newStore(t, Options{})
-	if _, err := s.AddKey(context.Background(), "ann@example.org", "KEY", keys.KeyOptions{}); err != nil {
+	if _, err := s.AddKey(context.Background(), keys.NewKey{Address: "ann@example.org", Key: "KEY"}); err != nil {
 		t.Fatal(err)
 	}
 	// With hardly any cache the shell writes into the file before it commits;

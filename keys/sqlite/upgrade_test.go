@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -14,7 +15,7 @@ import (
 
 // The migrations, oldest first.
 var versions = []string{"migrations/00001_accounts_and_keys.sql", "migrations/00002_aliases_and_domains.sql",
-	"migrations/00003_key_options.sql"}
+	"migrations/00003_key_options.sql", "migrations/00004_lifecycle.sql"}
 
 func script(t *testing.T, version int) string {
 	t.Helper()
@@ -64,7 +65,7 @@ func TestUpgrade(t *testing.T) {
 		if err := s.AddAlias(ctx, "info@example.org", "ann@example.org"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.AddKey(ctx, "@Example.org", "DOMAIN", keys.KeyOptions{}); err != nil {
+		if _, err := s.AddKey(ctx, keys.NewKey{Address: "@Example.org", Key: "DOMAIN"}); err != nil {
 			t.Fatal(err)
 		}
 		for address, want := range map[string]string{"ann@example.org": "ANN", "info@example.org": "ANN", "@example.org": "DOMAIN"} {
@@ -83,6 +84,10 @@ func TestUpgrade(t *testing.T) {
 		if out, err := shell(t, s, `SELECT options FROM keys ORDER BY id; UPDATE keys SET options = '{"aead":"eax"}';`); err == nil ||
 			!strings.Contains(out, "{\"aead\":\"ocb\"}\n{}\n") || !strings.Contains(out, "aead_neither_gcm_nor_ocb") {
 			t.Errorf("the shell said %q, %v", out, err)
+		}
+		goDown(t, s, 4)
+		if _, err := s.Check(ctx); !errors.Is(err, ErrNoSchema) {
+			t.Errorf("Check in version 3: %v", err)
 		}
 		goDown(t, s, 3)
 		if _, err := s.Check(ctx); !errors.Is(err, ErrNoSchema) {
@@ -107,5 +112,59 @@ func TestDown(t *testing.T) {
 	}
 	if out, err := shell(t, s, `SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' AND name <> 'schema_version';`); err != nil || out != "" {
 		t.Errorf("left: %s, %v", out, err)
+	}
+}
+
+// TestUpgradeStates: keys that were there are active and are since they were
+// added, and the way back brings into use nothing that was not.
+func TestUpgradeStates(t *testing.T) {
+	ctx := context.Background()
+	s := newStore(t, Options{})
+	goDown(t, s, 4)
+	s.SQL(t, `DELETE FROM schema_version WHERE version_id = 4; INSERT INTO keys (address, key, added) VALUES ('ann@example.org', 'ANN', '2024-01-02 03:04:05')`)
+	if from, to, err := Migrate(ctx, s.path); err != nil || from != 3 || to != 4 {
+		t.Fatalf("from %d to %d, %v", from, to, err)
+	}
+	for key, err := range s.Keys(ctx, "") {
+		if err != nil || key.State != keys.KeyActive || !key.StateSince.Equal(key.Added) || key.Added.Year() != 2024 {
+			t.Errorf("%+v, %v", key, err)
+		}
+	}
+	for _, key := range []keys.NewKey{{Address: "ann@example.org", Key: "OLD", State: keys.KeyRetired}, {Address: "ann@example.org", Key: "NEW", State: keys.KeyPending},
+		{Address: "bob@example.org", Key: "BOB", State: keys.KeyRetired}, {Address: "carol@example.org", Key: "CAROL", State: keys.KeyRevoked}} {
+		if _, err := s.AddKey(ctx, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goDown(t, s, 4)
+	if out, err := shell(t, s, `PRAGMA integrity_check; SELECT key FROM keys ORDER BY id;`); err != nil || out != "ok\nANN\nBOB\nrevoked, number 5\n" {
+		t.Errorf("the shell said %q, %v", out, err)
+	}
+}
+
+// TestActor: events have the name that the store was opened for, and what the
+// shell does has none.
+func TestActor(t *testing.T) {
+	ctx := context.Background()
+	s := newStore(t, Options{Actor: "ann"})
+	if _, err := s.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "A"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.AddKey(ctx, keys.NewKey{Address: "ann", Key: "A"}); err == nil {
+		t.Fatal("an address that is none")
+	}
+	if out, err := shell(t, s, `DELETE FROM accounts; SELECT count(*) FROM actor;`); err != nil || out != "0\n" {
+		t.Fatalf("the shell said %q, %v", out, err)
+	}
+	var who []string
+	for event, err := range s.Events(ctx, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		who = append(who, event.Who+" "+event.Action)
+	}
+	slices.Sort(who)
+	if got := strings.Join(who, ","); got != " account removed, key removed,ann account added,ann key added" {
+		t.Errorf("by %q", got)
 	}
 }

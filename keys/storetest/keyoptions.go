@@ -104,7 +104,7 @@ func keyOptionConstraints(t *testing.T, s Store) {
 		}
 	}
 	const words = "aead neither gcm nor ocb"
-	_, err := s.AddKey(ctx, "ann@example.org", "KEY 2", keys.KeyOptions{AEAD: "eax"})
+	_, err := s.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "KEY 2", Options: keys.KeyOptions{AEAD: "eax"}})
 	refused("adding", err, words)
 	refused("setting", s.SetKeyOptions(ctx, id, keys.KeyOptions{AEAD: "eax"}), words)
 	for _, test := range []struct{ options, words string }{

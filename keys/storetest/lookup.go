@@ -190,7 +190,7 @@ func cancelled(t *testing.T, s Store) {
 	if !errors.Is(err, keys.ErrStore) || len(rows) != 0 {
 		t.Errorf("lookup: %v, %v, want an error that wraps ErrStore", rows, err)
 	}
-	if _, err := s.AddKey(ctx, "ann@example.org", "KEY", keys.KeyOptions{}); !errors.Is(err, keys.ErrStore) {
+	if _, err := s.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "KEY"}); !errors.Is(err, keys.ErrStore) {
 		t.Errorf("AddKey: %v, want an error that wraps ErrStore", err)
 	}
 	if err := s.RemoveKey(ctx, 1); !errors.Is(err, keys.ErrStore) || errors.Is(err, keys.ErrNoSuchKey) {
@@ -231,7 +231,7 @@ func lookupsDuringWrites(t *testing.T, s Store) {
 		writers.Go(func() {
 			for i := range 40 {
 				address := fmt.Sprintf("writer%d@example.org", w)
-				id, err := s.AddKey(ctx, address, fmt.Sprintf("KEY %d.%d", w, i), keys.KeyOptions{})
+				id, err := s.AddKey(ctx, keys.NewKey{Address: address, Key: fmt.Sprintf("KEY %d.%d", w, i)})
 				if err == nil && i%4 > 0 {
 					err = s.RemoveKey(ctx, id)
 				}

@@ -58,7 +58,7 @@ func constraints(t *testing.T, s Store) {
 		{"ann@example.org", " \r\n\t", "is empty"},
 		{"ann@example.org", strings.Repeat("x", 1<<20+1), "longer than 1 mib"},
 	} {
-		_, err := s.AddKey(context.Background(), test.address, test.key, keys.KeyOptions{})
+		_, err := s.AddKey(context.Background(), keys.NewKey{Address: test.address, Key: test.key})
 		if err == nil || errors.Is(err, keys.ErrStore) {
 			t.Errorf("%q: %v, want a refusal", test.address, err)
 			continue
@@ -82,7 +82,7 @@ func sameKeyTwice(t *testing.T, s Store) {
 	ctx := context.Background()
 	first := add(t, s, "ann@example.org", "KEY 1")
 	for _, address := range []string{"ann@example.org", "ANN@EXAMPLE.org"} {
-		_, err := s.AddKey(ctx, address, "KEY 1", keys.KeyOptions{})
+		_, err := s.AddKey(ctx, keys.NewKey{Address: address, Key: "KEY 1"})
 		if err == nil || errors.Is(err, keys.ErrStore) || !strings.Contains(err.Error(), "the key is enrolled already") {
 			t.Errorf("%s: adding a key again: %v, want a refusal", address, err)
 		}

@@ -19,6 +19,9 @@ import (
 type Store interface {
 	keys.Store
 	keys.Registry
+	keys.Lifecycle
+	keys.Findings
+	keys.Journal
 	keys.Accounts
 	keys.Aliases
 	// SQL runs statements as an administrator would, past the store's own
@@ -58,6 +61,15 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"options of a key beside others", optionsBesideOthers},
 		{"set options of a key", setOptionsOfKey},
 		{"key option constraints", keyOptionConstraints},
+		{"states of keys", statesOfKeys},
+		{"states by SQL", statesBySQL},
+		{"rotate", rotate},
+		{"challenge", challenge},
+		{"note keys", noteKeys},
+		{"warnings", warnings},
+		{"events", events},
+		{"events of SQL", eventsOfSQL},
+		{"events only grow", eventsOnlyGrow},
 		{"alias ends", aliasEnds},
 		{"circles", circles},
 		{"whole domains", wholeDomains},
@@ -155,7 +167,7 @@ func add(t testing.TB, s keys.Registry, address, key string) int64 {
 
 func addWith(t testing.TB, s keys.Registry, address, key string, options keys.KeyOptions) int64 {
 	t.Helper()
-	id, err := s.AddKey(context.Background(), address, key, options)
+	id, err := s.AddKey(context.Background(), keys.NewKey{Address: address, Key: key, Options: options})
 	if err != nil {
 		t.Fatalf("adding a key: %v", err)
 	}
