@@ -364,7 +364,7 @@ func TestProgressAtTheEnd(t *testing.T) {
 	ann := f.enrol(t, "ann@example.org")
 	for range 300 {
 		_, public := newEntity(t, "ann@example.org")
-		if _, err := f.store.AddKey(t.Context(), "ann@example.org", public, keys.KeyOptions{}); err != nil {
+		if _, err := f.store.AddKey(t.Context(), keys.NewKey{Address: "ann@example.org", Key: public}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -111,7 +111,7 @@ func (l *logged) String() string {
 func (f *filter) enrol(t testing.TB, address string) *openpgp.Entity {
 	t.Helper()
 	entity, public := newEntity(t, address)
-	if _, err := f.store.AddKey(context.Background(), address, public, keys.KeyOptions{}); err != nil {
+	if _, err := f.store.AddKey(context.Background(), keys.NewKey{Address: address, Key: public}); err != nil {
 		t.Fatal(err)
 	}
 	return entity

@@ -151,7 +151,7 @@ func TestRevoked(t *testing.T) {
 	for age, want := range map[time.Duration]string{6 * 24 * time.Hour: replyDefer, 8 * 24 * time.Hour: replyReject} {
 		f := newFilter(t, nil)
 		key := revokedKey(t, "ann@example.org", time.Now().Add(-age))
-		if _, err := f.store.AddKey(t.Context(), "ann@example.org", key, keys.KeyOptions{}); err != nil {
+		if _, err := f.store.AddKey(t.Context(), keys.NewKey{Address: "ann@example.org", Key: key}); err != nil {
 			t.Fatal(err)
 		}
 		if result := f.send(t, textMessage("hello"), "ann@example.org"); result.Recipients[0].String() != want {

@@ -252,7 +252,7 @@ func TestRecipientDeferred(t *testing.T) {
 func TestOneOfTwoKeysUnreadable(t *testing.T) {
 	f := newFilter(t, nil)
 	ann := f.enrol(t, "ann@example.org")
-	if _, err := f.store.AddKey(t.Context(), "ann@example.org", "no key at all", keys.KeyOptions{}); err != nil {
+	if _, err := f.store.AddKey(t.Context(), keys.NewKey{Address: "ann@example.org", Key: "no key at all"}); err != nil {
 		t.Fatal(err)
 	}
 	opens(t, f.send(t, textMessage("hello"), "ann@example.org"), ann, textMessage("hello"))

@@ -24,6 +24,7 @@ func accountCommand() *cobra.Command {
 		RunE:  needSubcommand,
 	}
 	command.PersistentFlags().Bool("json", false, "write JSON, one object on each line")
+	addActorFlag(command)
 	show := &cobra.Command{
 		Use:   "show ADDRESS",
 		Short: "Show an account, its choices and who can read its mail",

@@ -25,6 +25,7 @@ for the same local part there.`,
 		RunE: needSubcommand,
 	}
 	command.PersistentFlags().Bool("json", false, "write JSON, one object on each line")
+	addActorFlag(command)
 	command.AddCommand(
 		&cobra.Command{
 			Use:   "add ADDRESS TARGET…",

@@ -25,6 +25,7 @@ type Config struct {
 	Policy     PolicyConfig     `toml:"policy"`
 	Reinject   ReinjectConfig   `toml:"reinject"`
 	Sealing    SealingConfig    `toml:"sealing"`
+	Notify     NotifyConfig     `toml:"notify"`
 	Spool      SpoolConfig      `toml:"spool"`
 	Log        LogConfig        `toml:"log"`
 
@@ -40,6 +41,9 @@ type Config struct {
 	// global keys read from their files, of which the fingerprints are here.
 	policy      policy.Policy
 	globalFiles map[string][]string
+
+	// actor is who stands behind what a command does, for the store's events.
+	actor string
 }
 
 // MilterConfig is how the MTA reaches the daemon.
@@ -54,8 +58,17 @@ type MilterConfig struct {
 
 // StoreConfig is where the keys are.
 type StoreConfig struct {
-	URL     string   `toml:"url"`
-	Timeout duration `toml:"timeout"`
+	URL     string      `toml:"url"`
+	Timeout duration    `toml:"timeout"`
+	Cache   CacheConfig `toml:"cache"`
+}
+
+// CacheConfig is what the daemon remembers of the store.
+type CacheConfig struct {
+	Size         size     `toml:"size"`
+	TTL          duration `toml:"ttl"`
+	NoKeyTTL     duration `toml:"no_key_ttl"`
+	OwnTablesTTL duration `toml:"own_tables_ttl"`
 }
 
 // StorageConfig has the names that Stalwart gives the same settings.
@@ -106,12 +119,16 @@ func defaultConfig() Config {
 			ShutdownTimeout: duration(60 * time.Second),
 			MaxConnections:  500,
 		},
-		Store:      StoreConfig{Timeout: duration(5 * time.Second)},
+		Store: StoreConfig{
+			Timeout: duration(5 * time.Second),
+			Cache:   CacheConfig{Size: 64 << 20, TTL: duration(time.Hour), NoKeyTTL: duration(10 * time.Second)},
+		},
 		Storage:    StorageConfig{Encryption: EncryptionConfig{Enable: true}},
 		Recipients: RecipientsConfig{Delimiter: "+", Separate: separates[milter.SeparateUndisclosed]},
 		Policy:     defaultPolicyConfig(),
 		Reinject:   ReinjectConfig{Protocol: "smtp", Timeout: duration(60 * time.Second)},
 		Sealing:    SealingConfig{HeaderProtection: protectionOff},
+		Notify:     defaultNotifyConfig(),
 		Spool:      SpoolConfig{Memory: 1 << 20, Total: 256 << 20},
 		Log:        LogConfig{Level: logLevel(slog.LevelInfo), Format: "text"},
 	}
@@ -191,6 +208,14 @@ func (c *Config) validate() error {
 		return c.invalid("milter.max_connections", "%d connections are too few, expected 1 or more", c.Milter.MaxConnections)
 	case c.Store.Timeout <= 0:
 		return c.invalid("store.timeout", "%s is no time to answer in, expected more than 0s", c.Store.Timeout)
+	case c.Store.Cache.Size > maxSize:
+		return c.invalid("store.cache.size", "%d bytes are more than any machine has, expected %s", int64(c.Store.Cache.Size), c.Store.Cache.Size.expects())
+	case c.Store.Cache.TTL <= 0:
+		return c.invalid("store.cache.ttl", "%s is no time to remember, expected more than 0s; size = 0 switches the cache off", c.Store.Cache.TTL)
+	case c.Store.Cache.NoKeyTTL < 0:
+		return c.invalid("store.cache.no_key_ttl", "%s is less than nothing, expected 0s or more", c.Store.Cache.NoKeyTTL)
+	case c.Store.Cache.OwnTablesTTL < 0:
+		return c.invalid("store.cache.own_tables_ttl", "%s is less than nothing, expected 0s or more", c.Store.Cache.OwnTablesTTL)
 	case c.Spool.Memory > maxSize:
 		return c.invalid("spool.memory", "%d bytes are more than any machine has, expected %s", int64(c.Spool.Memory), c.Spool.Memory.expects())
 	case c.Spool.Total < minSpoolTotal:
@@ -202,7 +227,7 @@ func (c *Config) validate() error {
 	case !slices.Contains(logFormats, c.Log.Format):
 		return c.invalid("log.format", "%q is no format, expected %s", c.Log.Format, quotedList(logFormats))
 	}
-	for _, validate := range []func() error{c.validateRecipients, c.validateReinject} {
+	for _, validate := range []func() error{c.validateRecipients, c.validateReinject, c.validateNotify} {
 		if err := validate(); err != nil {
 			return err
 		}

@@ -52,11 +52,11 @@ func TestConfigErrors(t *testing.T) {
 	const store = "[store]\nurl = \"sqlite:/k.db\"\n"
 	tests := []struct{ name, text, want string }{
 		{"unknown key", store + "tiemout = \"5s\"\n", `FILE:3:1: there is no key store.tiemout, did you mean timeout under [store]?`},
-		{"unknown key far from any", store + "wibble = 1\n", `FILE:3:1: there is no key store.wibble, expected one of timeout, url under [store]`},
+		{"unknown key far from any", store + "wibble = 1\n", `FILE:3:1: there is no key store.wibble, expected one of cache, timeout, url under [store]`},
 		{"key in the wrong table", store + "listen = \"unix:/s\"\n", `FILE:3:1: there is no key store.listen, did you mean listen under [milter]?`},
 		{"key in no table", "  listen = \"unix:/s\"\n", `FILE:1:3: there is no key listen, did you mean listen under [milter]?`},
 		{"unknown table", store + "[milters]\n", `FILE:3:2: there is no table [milters], did you mean [milter]?`},
-		{"unknown table far from any", "[wibble]\n", `FILE:1:2: there is no table [wibble], expected one of the tables log, milter, policy, recipients, reinject, sealing, spool, storage, store`},
+		{"unknown table far from any", "[wibble]\n", `FILE:1:2: there is no table [wibble], expected one of the tables log, milter, notify, policy, recipients, reinject, sealing, spool, storage, store`},
 		{"half of a table's name", "[encryption]\nenable = true\n", `FILE:1:2: there is no table [encryption], did you mean [storage.encryption]?`},
 		{"table for a key", "[milter.listen]\n", `FILE:1:2: milter.listen is written as a table, expected an address such as "inet:127.0.0.1:8890", or a list of them`},
 		{"list of tables", "[[store]]\n", `FILE:1:3: store is written as a list of tables, expected one table [store]`},
@@ -89,6 +89,11 @@ func TestConfigErrors(t *testing.T) {
 		{"no connections", "milter.max_connections = 0\n" + store, `FILE:1:1: milter.max_connections: 0 connections are too few, expected 1 or more`},
 		{"no time", store + "timeout = \"0s\"\n", `FILE:3:1: store.timeout: 0s is no time to answer in, expected more than 0s`},
 		{"negative shutdown", "milter.shutdown_timeout = \"-1s\"\n" + store, `FILE:1:1: milter.shutdown_timeout: -1s is less than nothing, expected 0s or more`},
+		{"no sender", "notify.from = \"postmaster\"\n" + store, `FILE:1:1: notify.from: "postmaster" is no sender, expected ADDRESS or NAME <ADDRESS>`},
+		{"no postmaster", "notify.postmaster = \"a b\"\n" + store, `FILE:1:1: notify.postmaster: "a b" is no address: it has no @`},
+		{"no program", "notify.command = []\n" + store, `FILE:1:1: notify.command: it names no program, expected a whole path and its arguments, such as "/usr/sbin/sendmail -t -i"`},
+		{"relative program", "notify.command = \"sendmail -t\"\n" + store, `FILE:1:1: notify.command: it names no program, expected a whole path and its arguments, such as "/usr/sbin/sendmail -t -i"`},
+		{"relative template", "notify.template = \"x.tmpl\"\n" + store, `FILE:1:1: notify.template: "x.tmpl" is no absolute path`},
 		{"append", "storage.encryption.append = true\n" + store, `FILE:1:1: storage.encryption.append: true is not possible: sealing appended messages is not built yet, expected false`},
 		{"store of another kind", "[store]\nurl = \"mysql://u:secret@h/d\"\n", `FILE:2:1: store.url: mysql: is no kind of key store that is known, expected postgres://…, a connection string such as "host=… dbname=…", or sqlite:/PATH`},
 		{"relative path", "[store]\nurl = \"sqlite:keys.db\"\n", `FILE:2:1: store.url: sqlite:keys.db is no absolute path, expected sqlite:/PATH`},
@@ -127,6 +132,11 @@ func TestConfigValues(t *testing.T) {
 		[store]
 		url = "host=db dbname=mail"
 		timeout = "1500ms"
+		[store.cache]
+		size = "1MiB"
+		ttl = "5m"
+		no_key_ttl = "1s"
+		own_tables_ttl = "1m"
 		[storage]
 		encryption = {enable = false}
 		[recipients]
@@ -156,6 +166,11 @@ func TestConfigValues(t *testing.T) {
 		hidden_recipients = true
 		oaep = true
 		subject_key_identifier = true
+		[notify]
+		from = "Postmaster <postmaster@example.org>"
+		postmaster = "postmaster@example.org"
+		command = ["/usr/bin/msmtp", "-t", "--account=seal mail"]
+		template = "/etc/notice.tmpl"
 		[spool]
 		directory = "/spool"
 		memory = "512KiB"
@@ -171,15 +186,18 @@ func TestConfigValues(t *testing.T) {
 	want := Config{
 		Milter: MilterConfig{Listen: listenList{"inet6:[::1]:8890", "unix:/run/s"}, Mode: 0o600, Group: "postfix",
 			ShutdownTimeout: duration(90 * time.Second), MaxConnections: 7},
-		Store:      StoreConfig{URL: "host=db dbname=mail", Timeout: duration(1500 * time.Millisecond)},
+		Store: StoreConfig{URL: "host=db dbname=mail", Timeout: duration(1500 * time.Millisecond), Cache: CacheConfig{
+			Size: 1 << 20, TTL: duration(5 * time.Minute), NoKeyTTL: duration(time.Second), OwnTablesTTL: duration(time.Minute)}},
 		Recipients: RecipientsConfig{Delimiter: "+-", Domain: "example.org", Split: "refuse", Separate: "always"},
 		Policy: PolicyConfig{NoKey: "reject", Expired: "seal", Revoked: "defer", RevokedGrace: duration(12 * time.Hour), Unusable: "defer", Partial: "defer",
 			GlobalKeys: textList{}, Rules: []RuleConfig{{Recipient: textList{"@Bücher.example"}, Outcome: "seal"},
 				{LargerThan: 1 << 20, Sealed: new(bool), Key: textList{"none", "expired"}, Outcome: "defer"}}},
 		Reinject: ReinjectConfig{Address: "127.0.0.1:10026", Protocol: "lmtp", Timeout: duration(time.Second), Secret: "/secret", Copies: "/copies.db"},
 		Sealing:  SealingConfig{HeaderProtection: "shy", HiddenRecipients: true, OAEP: true, SubjectKeyIdentifier: true},
-		Spool:    SpoolConfig{Directory: "/spool", Memory: 512 << 10, Total: 1 << 30},
-		Log:      LogConfig{Level: logLevel(slog.LevelDebug), Format: "json", Addresses: true},
+		Notify: NotifyConfig{From: "Postmaster <postmaster@example.org>", Postmaster: "postmaster@example.org",
+			Command: textList{"/usr/bin/msmtp", "-t", "--account=seal mail"}, Template: "/etc/notice.tmpl"},
+		Spool: SpoolConfig{Directory: "/spool", Memory: 512 << 10, Total: 1 << 30},
+		Log:   LogConfig{Level: logLevel(slog.LevelDebug), Format: "json", Addresses: true},
 	}
 	cfg.File, cfg.origins = "", nil
 	if len(cfg.policy.Rules) != 2 || cfg.policy.Settings.Outcomes[policy.NoKey] != policy.Reject || cfg.policy.Enable ||
@@ -288,12 +306,13 @@ func TestLoggedConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `{"milter":{"listen":["inet:127.0.0.1:8890"],"mode":"0660","group":"","shutdown_timeout":"1m0s","max_connections":500,"size_limit":"0"},` +
-		`"store":{"url":"postgres://u:***@h/d","timeout":"5s"},"storage":{"encryption":{"enable":true,"append":false}},` +
+		`"store":{"url":"postgres://u:***@h/d","timeout":"5s","cache":{"size":"64MiB","ttl":"1h0m0s","no_key_ttl":"10s","own_tables_ttl":"0s"}},"storage":{"encryption":{"enable":true,"append":false}},` +
 		`"recipients":{"delimiter":"+","case_sensitive":false,"domain":"","split":"","separate":"undisclosed"},` +
 		`"policy":{"no_key":"pass","expired":"seal","revoked":"defer","revoked_grace":"7d","unusable":"defer","partial":"defer","always":false,"hidden":false,"global_keys":[],"escrow":false,` +
 		`"rules":["{name = \"spam\", header = [\"X-Spam-Flag: YES\"], larger_than = \"1MiB\", outcome = \"defer\"}"]},` +
 		`"reinject":{"address":"","protocol":"smtp","timeout":"1m0s","secret":"","copies":""},` +
-		`"sealing":{"header_protection":"off","hidden_recipients":false,"oaep":false,"subject_key_identifier":false},"spool":{"directory":"","memory":"1MiB","total":"256MiB"},"log":{"level":"info","format":"json","addresses":false}}`
+		`"sealing":{"header_protection":"off","hidden_recipients":false,"oaep":false,"subject_key_identifier":false},` +
+		`"notify":{"from":"","postmaster":"","command":["/usr/sbin/sendmail -t -i"],"template":""},"spool":{"directory":"","memory":"1MiB","total":"256MiB"},"log":{"level":"info","format":"json","addresses":false}}`
 	if string(line.Config) != want {
 		t.Errorf("got  %s\nwant %s", line.Config, want)
 	}

@@ -117,7 +117,7 @@ func (d *demo) enrol(ctx context.Context, readers []*demoReader) error {
 	defer st.Close()
 	d.say("1. A key store in %s holds two keys:", d.dir)
 	for _, r := range readers {
-		if _, err := st.AddKey(ctx, r.address, r.key.Armored(), keys.KeyOptions{}); err != nil {
+		if _, err := st.AddKey(ctx, keys.NewKey{Address: r.address, Key: r.key.Armored()}); err != nil {
 			return err
 		}
 		d.say("   %s: %s %.40s (%s)", r.address, r.key.Method, r.key.Fingerprint, r.key.Algorithm)

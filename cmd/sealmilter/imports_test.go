@@ -34,12 +34,13 @@ var rooms = map[string][]string{
 	"testdata/interop":        {},
 	"testdata/messages":       {},
 	"testdata/mta":            {},
+	"testdata/scale":          {"keys", "keys/postgres"},
 }
 
 // guarded are imports that belong to some rooms alone. One that ends in a slash
 // stands for all paths below it.
 var guarded = map[string][]string{
-	"github.com/jackc/pgx/":         {"keys/postgres"},
+	"github.com/jackc/pgx/":         {"keys/postgres", "testdata/scale"},
 	"modernc.org/sqlite":            {"keys/sqlite"},
 	"database/sql":                  {"keys/postgres", "keys/sqlite"},
 	"github.com/pressly/goose/":     {"keys/postgres", "keys/sqlite"},
@@ -50,14 +51,14 @@ var guarded = map[string][]string{
 	"github.com/pelletier/go-toml/": {"cmd/sealmilter"},
 	"log/slog":                      {"cmd/sealmilter", "milter"},
 	"log":                           {},
-	"os/exec":                       {"cmd/sealmilter", "testdata/bed", "testdata/bench", "testdata/mta"},
+	"os/exec":                       {"cmd/sealmilter", "testdata/bed", "testdata/bench", "testdata/mta", "testdata/scale"},
 }
 
 // TestImports holds the plan. Tests may use the test bed and any store.
 func TestImports(t *testing.T) {
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "sealmilter/...",
 		"sealmilter/testdata/bed", "sealmilter/testdata/bench", "sealmilter/testdata/hostile", "sealmilter/testdata/interop",
-		"sealmilter/testdata/messages", "sealmilter/testdata/mta").Output()
+		"sealmilter/testdata/messages", "sealmilter/testdata/mta", "sealmilter/testdata/scale").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

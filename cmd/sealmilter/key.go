@@ -20,12 +20,17 @@ import (
 func keyCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "key",
-		Short: "Add, list, show, change and remove recipients' keys",
+		Short: "Manage recipients' keys, from their enrolment to their end",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needSubcommand,
 	}
 	command.PersistentFlags().Bool("json", false, "write JSON, one object on each line")
-	command.AddCommand(keyAddCommand(), keyListCommand(), keyShowCommand(), keySetCommand(), keyRemoveCommand())
+	addActorFlag(command)
+	command.AddCommand(
+		keyAddCommand(), keyListCommand(), keyShowCommand(), keySetCommand(), keyRemoveCommand(),
+		keyCheckCommand(), keyRotateCommand(), keyRetireCommand(), keyActivateCommand(), keyRevokeCommand(),
+		keyExportCommand(), keyImportCommand(), keyChallengeCommand(), keyConfirmCommand(), keyEventsCommand(),
+	)
 	return command
 }
 
@@ -42,6 +47,7 @@ func withStore(cmd *cobra.Command, run func(ctx context.Context, cfg Config, st 
 // withStoreOf does so where the configuration has been read.
 func withStoreOf(cmd *cobra.Command, cfg Config, run func(ctx context.Context, st store) error) error {
 	ctx := cmd.Context()
+	cfg.actor = actorOf(cmd)
 	st, err := openStore(ctx, cfg)
 	if err != nil {
 		return err
@@ -62,18 +68,20 @@ func withStoreOf(cmd *cobra.Command, cfg Config, run func(ctx context.Context, s
 // keyRecord is a key as the key commands show it. The JSON names are an
 // interface: they are added to, never changed.
 type keyRecord struct {
-	Action        string          `json:"action,omitempty"` // added, replaced, changed, unchanged or removed
+	Action        string          `json:"action,omitempty"` // what was done: added, replaced, changed, unchanged, removed or one of the states below
 	Address       string          `json:"address"`
 	Row           int64           `json:"row"`
 	Method        string          `json:"method,omitempty"` // of the key: openpgp
 	Fingerprint   string          `json:"fingerprint,omitempty"`
 	Algorithm     string          `json:"algorithm,omitempty"`
-	State         string          `json:"state"`             // usable, expired, revoked or unusable
-	Problem       string          `json:"problem,omitempty"` // why it is unusable
-	Options       keys.KeyOptions `json:"options,omitzero"`  // what was chosen for it
+	Lifecycle     string          `json:"lifecycle,omitempty"` // pending, active, retired or revoked, in the store
+	State         string          `json:"state"`               // usable, expired, revoked or unusable, by the key itself
+	Problem       string          `json:"problem,omitempty"`   // why it is unusable
+	Options       keys.KeyOptions `json:"options,omitzero"`    // what was chosen for it
 	UserIDs       []string        `json:"user_ids,omitempty"`
 	Created       *time.Time      `json:"created,omitempty"`
-	Expires       *time.Time      `json:"expires,omitempty"` // left out where it never does
+	Expires       *time.Time      `json:"expires,omitempty"`         // left out where it never does
+	ExpiresInDays *int            `json:"expires_in_days,omitempty"` // below zero where it has
 	Added         *time.Time      `json:"added,omitempty"`
 	Enabled       *bool           `json:"enabled,omitempty"` // the account's switch
 	AccountMethod string          `json:"account_method,omitempty"`
@@ -95,7 +103,16 @@ func newRecord(address string, row int64, key *keys.Key, now time.Time) keyRecor
 		UserIDs:     key.UserIDs,
 		Created:     moment(key.Created),
 		Expires:     moment(key.Expires),
+	}.withDays(now)
+}
+
+// withDays says how long the key is good.
+func (r keyRecord) withDays(now time.Time) keyRecord {
+	if r.Expires != nil {
+		days := daysLeft(*r.Expires, now)
+		r.ExpiresInDays = &days
 	}
+	return r
 }
 
 // moment is the time in UTC and in whole seconds, or nil for no time.
@@ -149,6 +166,7 @@ func (r enrolledRow) records(now time.Time) []keyRecord {
 		all = append(all, keyRecord{Address: r.Address, Row: r.ID, State: keys.Unusable.String(), Problem: r.problem.Error(), Options: r.Options})
 	}
 	for i := range all {
+		all[i].Lifecycle = string(r.Enrolled.State)
 		all[i].Added = moment(r.Added)
 		all[i].Enabled = &r.Enabled
 		all[i].AccountMethod, all[i].AccountCipher = string(r.Enrolled.Method), string(r.Cipher)
@@ -169,14 +187,25 @@ func (r keyRecord) stateText() string {
 	case r.Problem != "":
 		text += ": " + r.Problem
 	case r.Expires != nil && r.State == keys.Usable.String():
-		text += " until " + r.Expires.Format(time.DateOnly)
+		text += " until " + r.Expires.Format(time.DateOnly) + r.daysText()
 	case r.Expires != nil && r.State == keys.Expired.String():
-		text += " since " + r.Expires.Format(time.DateOnly)
+		text += " since " + r.Expires.Format(time.DateOnly) + r.daysText()
+	}
+	if life := keys.KeyState(r.Lifecycle); life != "" && life != keys.KeyActive && r.Lifecycle != r.State {
+		text = r.Lifecycle + ", " + text
 	}
 	if r.Enabled != nil && !*r.Enabled {
 		text += ", account switched off"
 	}
 	return printable(text)
+}
+
+// daysText is how long until the end of the key, or since then.
+func (r keyRecord) daysText() string {
+	if r.ExpiresInDays == nil {
+		return ""
+	}
+	return " (" + daysText(max(*r.ExpiresInDays, -*r.ExpiresInDays)) + ")"
 }
 
 // withOptions adds the options of a key to what is said of it.

@@ -26,10 +26,15 @@ Every key is read and checked before the first is stored: when one is not good,
 none is stored. A key that the address has already is replaced, and keeps its
 options, but for those that are named.
 
+It counts at once, even one that was pending or retired. With --pending it does
+not before key activate or key confirm. A key that key revoke has withdrawn is
+refused.
+
 ` + keyOptionsHelp,
 		Args: positional(cobra.MinimumNArgs(2)),
 		RunE: runKeyAdd,
 	}
+	command.Flags().Bool("pending", false, "let the keys not count yet")
 	addKeyOptionFlag(command)
 	return command
 }
@@ -51,6 +56,10 @@ func runKeyAdd(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	state := keys.KeyActive
+	if pending, _ := cmd.Flags().GetBool("pending"); pending {
+		state = keys.KeyPending
+	}
 	now := time.Now()
 	out := newRecordWriter(cmd, newSentences)
 	return withStore(cmd, func(ctx context.Context, _ Config, st store) error {
@@ -61,13 +70,16 @@ func runKeyAdd(cmd *cobra.Command, args []string) error {
 		rules := keys.Rules{Address: address, Now: now, Allow: keys.Administrator, Seal: sealTrial(now)}
 		rules.Options = func(key *keys.Key) keys.KeyOptions { return choices.on(optionsOf(rows, key)) }
 		handed, warnings, err := judge(files, rules, choices)
+		if err == nil {
+			err = refuseRevoked(rows, handed)
+		}
 		if err != nil {
 			return failure("%w", err)
 		}
 		for _, warning := range warnings {
 			complain(cmd.ErrOrStderr(), "warning: ", warning)
 		}
-		return errors.Join(enrol(ctx, st, address, rows, handed, now, out), out.close())
+		return errors.Join(enrol(ctx, st, address, rows, handed, state, now, out), out.close())
 	})
 }
 
@@ -161,11 +173,36 @@ func judge(files []keyFile, rules keys.Rules, choices keyChoices) (unique []hand
 	return unique, warnings, nil
 }
 
+// refuseRevoked refuses keys that were revoked here: somebody had a reason, and
+// a file that is handed in once more is none against it.
+func refuseRevoked(rows []enrolledRow, handed []handedKey) error {
+	for _, key := range handed {
+		for _, row := range rows {
+			if row.State == keys.KeyRevoked && holdsKey([]enrolledRow{row}, key.Fingerprint) {
+				return fmt.Errorf("%s: key %s was revoked for %s; key activate takes that back", key.file, key.Fingerprint, row.Address)
+			}
+		}
+	}
+	return nil
+}
+
+// keyStore is a store as enrolling keys needs it.
+type keyStore interface {
+	keys.Registry
+	SetKeyState(ctx context.Context, id int64, state keys.KeyState) error
+}
+
 // enrol stores keys, one in each row, and takes away what they replace. A new
 // key is stored before its predecessor goes: there is no moment at which the
-// address has none, for in such a moment its mail would pass plaintext.
-func enrol(ctx context.Context, registry keys.Registry, address string, rows []enrolledRow, handed []handedKey, now time.Time, out recordWriter) error {
+// address has none, for in such a moment its mail would pass plaintext. So a key
+// that does not count yet replaces none that does.
+func enrol(ctx context.Context, registry keyStore, address string, rows []enrolledRow, handed []handedKey, state keys.KeyState, now time.Time, out recordWriter) error {
 	var err error
+	if state == keys.KeyPending {
+		rows = slices.DeleteFunc(slices.Clone(rows), func(r enrolledRow) bool {
+			return r.State != keys.KeyPending && !isHanded(r, handed)
+		})
+	}
 	replaced := make(map[string]bool)
 	for i, key := range handed {
 		record := newRecord(address, 0, key.Key, now)
@@ -173,13 +210,19 @@ func enrol(ctx context.Context, registry keys.Registry, address string, rows []e
 		same := slices.IndexFunc(rows, func(r enrolledRow) bool { return r.Key == armored })
 		switch {
 		case same < 0:
-			record.Action = "added"
-			record.Row, err = registry.AddKey(ctx, address, armored, key.Options)
-		case rows[same].Options == key.Options:
-			record.Action, record.Row = "unchanged", rows[same].ID
+			record.Action, record.Lifecycle = "added", string(state)
+			record.Row, err = registry.AddKey(ctx, keys.NewKey{Address: address, Key: armored, Options: key.Options, State: state, Fingerprint: key.Fingerprint})
 		default:
-			record.Action, record.Row = "changed", rows[same].ID
-			err = registry.SetKeyOptions(ctx, record.Row, key.Options)
+			row := rows[same]
+			record.Action, record.Row, record.Lifecycle = "unchanged", row.ID, string(row.State)
+			if row.Options != key.Options {
+				record.Action = "changed"
+				err = registry.SetKeyOptions(ctx, row.ID, key.Options)
+			}
+			if state == keys.KeyActive && row.State != state && err == nil {
+				record.Action, record.Lifecycle = "changed", string(state)
+				err = registry.SetKeyState(ctx, row.ID, state)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("%d of %d keys stored: %w", i, len(handed), err)
@@ -199,6 +242,11 @@ func enrol(ctx context.Context, registry keys.Registry, address string, rows []e
 		return key != nil && replaced[key.Fingerprint]
 	})
 	return err
+}
+
+// isHanded says whether a row has the very text of one of the keys.
+func isHanded(row enrolledRow, handed []handedKey) bool {
+	return slices.ContainsFunc(handed, func(key handedKey) bool { return row.Key == key.Armored() })
 }
 
 func holdsKey(rows []enrolledRow, fingerprint string) bool {
@@ -224,7 +272,8 @@ func withdraw(ctx context.Context, registry keys.Registry, rows []enrolledRow, g
 		}
 		for _, key := range kept {
 			// That it has a row of its own already is as well.
-			if _, err := registry.AddKey(ctx, row.Address, key.Armored(), row.Options); err != nil && !enrolledAlready(err) {
+			apart := keys.NewKey{Address: row.Address, Key: key.Armored(), Options: row.Options, State: row.State, Fingerprint: key.Fingerprint}
+			if _, err := registry.AddKey(ctx, apart); err != nil && !enrolledAlready(err) {
 				return stay, err
 			}
 		}

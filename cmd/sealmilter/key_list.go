@@ -146,6 +146,7 @@ func (d *detailRecords) write(r keyRecord) error {
 	line("Fingerprint", r.Fingerprint)
 	line("Algorithm", r.Algorithm)
 	line("State", r.stateText())
+	line("Lifecycle", r.Lifecycle)
 	line("Options", optionsText(r.Options))
 	for _, id := range r.UserIDs {
 		line("User id", id)

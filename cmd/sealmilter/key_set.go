@@ -120,7 +120,7 @@ func changeOptions(ctx context.Context, registry keys.Registry, changes []option
 			}
 		default:
 			for i, key := range change.named {
-				id, err := registry.AddKey(ctx, row.Address, key.Armored(), change.options)
+				id, err := registry.AddKey(ctx, keys.NewKey{Address: row.Address, Key: key.Armored(), Options: change.options, State: row.State, Fingerprint: key.Fingerprint})
 				switch {
 				case err == nil:
 					ids[i] = id

@@ -31,14 +31,18 @@ func (j *journal) note(call string) error {
 	return nil
 }
 
-func (j *journal) AddKey(_ context.Context, address, key string, options keys.KeyOptions) (int64, error) {
+func (j *journal) AddKey(_ context.Context, key keys.NewKey) (int64, error) {
 	id := int64(len(j.rows) + 1)
-	j.rows = append(j.rows, keys.Enrolled{ID: id, Address: address, Key: key, Enabled: true, Options: options})
+	j.rows = append(j.rows, keys.Enrolled{ID: id, Address: key.Address, Key: key.Key, Enabled: true, Options: key.Options, State: key.State})
 	return id, j.note(fmt.Sprintf("add %d", id))
 }
 
 func (j *journal) SetKeyOptions(_ context.Context, id int64, options keys.KeyOptions) error {
 	return j.note(fmt.Sprintf("set %d %s", id, optionsText(options)))
+}
+
+func (j *journal) SetKeyState(_ context.Context, id int64, state keys.KeyState) error {
+	return j.note(fmt.Sprintf("%s %d", state, id))
 }
 
 func (j *journal) Keys(context.Context, string) iter.Seq2[keys.Enrolled, error] {
@@ -79,7 +83,7 @@ func enrolHanded(t *testing.T, registry *journal, address string, handed []hande
 	for i, key := range handed {
 		handed[i].Key = key.With(optionsOf(rows, key.Key))
 	}
-	return enrol(t.Context(), registry, address, rows, handed, now, out)
+	return enrol(t.Context(), registry, address, rows, handed, keys.KeyActive, now, out)
 }
 
 // A replaced key goes only when its successor is there, and stays when that
@@ -105,7 +109,7 @@ func TestEnrolAddsBeforeItRemoves(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			registry := &journal{failAt: test.failAt}
 			for i, key := range test.stored {
-				registry.rows = append(registry.rows, keys.Enrolled{ID: int64(i + 1), Address: "ann@example.org", Key: key})
+				registry.rows = append(registry.rows, keys.Enrolled{ID: int64(i + 1), Address: "ann@example.org", Key: key, State: keys.KeyActive})
 			}
 			err := enrolHanded(t, registry, "ann@example.org", []handedKey{newer}, time.Now(), newSentences(io.Discard))
 			if got := strings.Join(registry.calls, ", "); got != test.want {
@@ -123,7 +127,7 @@ func TestEnrolAddsBeforeItRemoves(t *testing.T) {
 func TestEnrolKeepsOptions(t *testing.T) {
 	older, newer, bob := testKey(t, "ann.asc"), testKey(t, "ann-new.asc"), testKey(t, "bob.asc")
 	registry := &journal{rows: []keys.Enrolled{{ID: 1, Address: "ann@example.org", Key: older.Armored() + bob.Armored(),
-		Options: keys.KeyOptions{AEAD: keys.OCB}}}}
+		Options: keys.KeyOptions{AEAD: keys.OCB}, State: keys.KeyActive}}}
 	if err := enrolHanded(t, registry, "ann@example.org", []handedKey{newer}, time.Now(), newSentences(io.Discard)); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"sync"
@@ -24,6 +25,7 @@ var fixedSettings = []string{keyListen, "milter.mode", "milter.group", "milter.m
 // Several may: those of every reload that left the store as it was.
 type heldStore struct {
 	store
+	keys   *cachedStore   // what messages ask
 	copies milter.Copies  // nil where nothing is re-injected
 	file   *sqlite.Copies // that copies are in, nil where they are in the store
 	users  sync.WaitGroup
@@ -31,12 +33,12 @@ type heldStore struct {
 
 // openHeld opens the store that the configuration names, and the memory of
 // copies in flight where there will be any.
-func openHeld(ctx context.Context, cfg Config) (*heldStore, error) {
+func openHeld(ctx context.Context, cfg Config, log *slog.Logger) (*heldStore, error) {
 	opened, err := openStore(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	held := &heldStore{store: opened}
+	held := &heldStore{store: opened, keys: remember(ctx, cfg.Store.Cache, opened, log)}
 	if cfg.split() == milter.SplitReinject {
 		if held.copies, held.file, err = cfg.openCopies(opened); err != nil {
 			held.Close()
@@ -46,8 +48,9 @@ func openHeld(ctx context.Context, cfg Config) (*heldStore, error) {
 	return held, nil
 }
 
-// Close closes both.
+// Close closes all of it.
 func (h *heldStore) Close() {
+	h.keys.unwatch()
 	h.store.Close()
 	if h.file != nil {
 		h.file.Close()
@@ -127,7 +130,7 @@ func (d *daemon) logReload(changed []string) {
 // URL the new configuration is refused for it; at the same URL the store in
 // use stays, its timeout too, and the rest of the configuration changes.
 func (d *daemon) reopen(ctx context.Context, cfg *Config) (*heldStore, error) {
-	held, err := openHeld(ctx, *cfg)
+	held, err := openHeld(ctx, *cfg, d.log)
 	if err == nil {
 		looking, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()

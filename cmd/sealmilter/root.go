@@ -44,6 +44,7 @@ the OpenPGP keys or S/MIME certificates of its recipients before the mail store 
 		policyCommand(),
 		sealCommand(),
 		unsealCommand(),
+		notifyCommand(),
 		demoCommand(),
 		versionCommand(),
 	)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -25,6 +26,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"sealmilter": func() {
 			defaultConfigFile = os.Getenv("DEFAULT_CONFIG")
+			if at, err := time.Parse(time.RFC3339, os.Getenv("TEST_NOW")); err == nil {
+				notifyClock = func() time.Time { return at }
+			}
 			main()
 		},
 	})
@@ -42,7 +46,7 @@ func TestScripts(t *testing.T) {
 func TestScriptsPostgres(t *testing.T) {
 	server := bed.StartPostgres(t)
 	var number atomic.Int32
-	runScripts(t, []string{"key_*.txtar", "alias.txtar", "account.txtar"}, func(string) string {
+	runScripts(t, []string{"key_*.txtar", "alias.txtar", "account.txtar", "notify.txtar"}, func(string) string {
 		name := fmt.Sprintf("keys%d", number.Add(1))
 		server.CreateDatabase(t, name)
 		return server.URL("postgres", name)
@@ -135,6 +139,6 @@ func enrolRaw(ts *testscript.TestScript, neg bool, args []string) {
 	for _, file := range args[1:] {
 		text.WriteString(ts.ReadFile(file))
 	}
-	_, err = st.AddKey(context.Background(), args[0], text.String(), keys.KeyOptions{})
+	_, err = st.AddKey(context.Background(), keys.NewKey{Address: args[0], Key: text.String()})
 	ts.Check(err)
 }

@@ -98,7 +98,7 @@ func (d *daemon) start(ctx context.Context) error {
 	if d.secret, err = d.readSecret(cfg); err != nil {
 		return err
 	}
-	if d.store, err = openHeld(ctx, cfg); err != nil {
+	if d.store, err = openHeld(ctx, cfg, d.log); err != nil {
 		return err
 	}
 	err = checkStore(ctx, d.log, cfg, d.store)
@@ -140,7 +140,7 @@ func (d *daemon) announcePolicy() {
 // settings are what the configuration in force means for a message.
 func (d *daemon) settings() milter.Config {
 	return milter.Config{
-		Store:        d.store,
+		Store:        d.store.keys.Store,
 		Policy:       d.cfg.policy,
 		Naming:       d.cfg.naming(),
 		Hidden:       d.cfg.Policy.Hidden,

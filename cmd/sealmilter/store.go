@@ -17,6 +17,11 @@ import (
 type store interface {
 	keys.Store
 	keys.Registry
+	keys.Lifecycle
+	keys.Findings
+	keys.Journal
+	// AddKeys adds keys as AddKey does, all of them or none.
+	AddKeys(ctx context.Context, keys []keys.NewKey) (ids []int64, err error)
 	keys.Aliases
 	keys.Accounts
 	// Check says what is not as it should be although the store answers. Its
@@ -93,9 +98,9 @@ func openStore(ctx context.Context, cfg Config) (store, error) {
 	timeout := time.Duration(cfg.Store.Timeout)
 	var opened store
 	if name.kind == kindSQLite {
-		opened, err = sqlite.Open(ctx, name.target, sqlite.Options{Timeout: timeout})
+		opened, err = sqlite.Open(ctx, name.target, sqlite.Options{Timeout: timeout, Actor: cfg.actor})
 	} else {
-		opened, err = postgres.Open(ctx, name.target, postgres.Options{Timeout: timeout})
+		opened, err = postgres.Open(ctx, name.target, postgres.Options{Timeout: timeout, Actor: cfg.actor})
 	}
 	switch {
 	case errors.Is(err, keys.ErrStore):

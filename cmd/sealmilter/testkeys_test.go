@@ -73,6 +73,11 @@ func makeTestKeys() (testKeys, error) {
 		return k, err
 	}
 	k.files["soon.asc"] = armored(openpgp.PublicKeyType, public(soon))
+	near, err := k.entity("NEAR", "Near <near@example.org>", start, 12*24*time.Hour)
+	if err != nil {
+		return k, err
+	}
+	k.files["near.asc"] = armored(openpgp.PublicKeyType, public(near))
 	if err := k.optionKeys(start); err != nil {
 		return k, err
 	}

@@ -20,7 +20,10 @@ const mostExposure = "14"
 func TestUnits(t *testing.T) {
 	analyze := bed.Need(t, "systemd-analyze")
 	dir := bed.Dir(t)
-	for _, name := range []string{"sealmilter.service", "sealmilter.socket"} {
+	names := []string{"sealmilter.service", "sealmilter.socket", "sealmilter-notify.service", "sealmilter-notify.timer"}
+	var files []string
+	for _, name := range names {
+		files = append(files, filepath.Join(dir, name))
 		// The program is looked for, and need not be installed here.
 		text := strings.ReplaceAll(read(t, filepath.Join(units, name)), "/usr/local/sbin/sealmilter", program(t))
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
@@ -29,7 +32,7 @@ func TestUnits(t *testing.T) {
 	}
 	service := filepath.Join(dir, "sealmilter.service")
 	for _, args := range [][]string{
-		{"verify", "--man=no", service, filepath.Join(dir, "sealmilter.socket")},
+		append([]string{"verify", "--man=no"}, files...),
 		{"security", "--offline=true", "--no-pager", "--threshold=" + mostExposure, service},
 	} {
 		out, err := exec.Command(analyze, args...).CombinedOutput()
