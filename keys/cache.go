@@ -33,7 +33,6 @@ type Cache struct {
 	mu       sync.Mutex
 	follows  bool
 	ttl      time.Duration            // how long an answer is used
-	suspects map[string]int           // addresses of which nothing may be remembered, by how many changes
 	version  int64                    // of the store, where it has versions
 	entries  map[string]*list.Element // by the name asked, letter for letter
 	order    *list.List               // of *cached; the one that was used last is in front
@@ -52,7 +51,7 @@ type CacheStats struct {
 }
 
 // Follower is told of every change in a store: Follow is called when that
-// begins, Changed and Suspect for each change, and Lose where one may have been
+// begins, Changed for each change, and Lose where one may have been
 // missed. Until the first Follow, and between Lose and the next, nothing is told.
 type Follower interface {
 	// Follow says that from now on every change is told of.
@@ -66,10 +65,6 @@ type Follower interface {
 	// account, its keys or their options. An empty address stands for any, and
 	// "@" in front of a domain for all that is in it.
 	Changed(address string)
-	// Suspect is Changed of addresses whose change lookups may not see yet,
-	// because they ask a copy of the database that is behind. Until settled is
-	// called nothing is remembered of them.
-	Suspect(addresses []string) (settled func())
 }
 
 // Versioned is a store that knows whether anything in it has changed: then its
@@ -98,7 +93,7 @@ func NewCache(store Store, settings CacheSettings) *Cache {
 	if settings.Now == nil {
 		settings.Now = time.Now
 	}
-	c := &Cache{store: store, settings: settings, ttl: settings.TTL, flights: make(map[string]*flight), suspects: make(map[string]int)}
+	c := &Cache{store: store, settings: settings, ttl: settings.TTL, flights: make(map[string]*flight)}
 	c.versioned, _ = store.(Versioned)
 	c.forget()
 	return c
@@ -132,38 +127,6 @@ func (c *Cache) follow(follows bool, ttl time.Duration) {
 func (c *Cache) Changed(address string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.change(address)
-}
-
-// Suspect implements Follower.
-func (c *Cache) Suspect(addresses []string) (settled func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, address := range addresses {
-		c.suspects[suspicion(address)]++
-		c.change(address)
-	}
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		for _, address := range addresses {
-			if c.suspects[suspicion(address)]--; c.suspects[suspicion(address)] == 0 {
-				delete(c.suspects, suspicion(address))
-			}
-			c.change(address) // what is under way may have begun too early
-		}
-	}
-}
-
-// suspicion is what a change makes uncertain: one address, or "" for all.
-func suspicion(address string) string {
-	if strings.HasPrefix(address, "@") {
-		return ""
-	}
-	return lowerASCII(address)
-}
-
-func (c *Cache) change(address string) {
 	if address == "" || strings.HasPrefix(address, "@") {
 		c.forget()
 		return
@@ -313,7 +276,7 @@ func (c *Cache) remember(name string, accounts []*Account) {
 		entry.until = c.settings.Now().Add(min(c.ttl, c.settings.NoKeyTTL))
 	}
 	c.drop(c.entries[name])
-	if entry.size > c.settings.Size || c.isSuspect(entry) {
+	if entry.size > c.settings.Size {
 		return
 	}
 	for c.stats.Bytes+entry.size > c.settings.Size {
@@ -324,18 +287,6 @@ func (c *Cache) remember(name string, accounts []*Account) {
 	for address := range entry.changesWith() {
 		c.mentions[address] = append(c.mentions[address], name)
 	}
-}
-
-func (c *Cache) isSuspect(entry *cached) bool {
-	if len(c.suspects) == 0 {
-		return false
-	}
-	for address := range entry.changesWith() {
-		if c.suspects[address] > 0 {
-			return true
-		}
-	}
-	return c.suspects[""] > 0
 }
 
 // changesWith are the addresses of which a change changes the answer: the name

@@ -434,37 +434,6 @@ func liveHeap() uint64 {
 	return stats.HeapAlloc
 }
 
-// TestCacheSuspect: of what a lagging copy of the database may still answer
-// wrongly nothing is remembered until it has caught up.
-func TestCacheSuspect(t *testing.T) {
-	for _, test := range []struct {
-		changed string
-		others  bool // whether Ann is uncertain too
-	}{{bob, false}, {"Bob@example.org", false}, {"@example.org", true}, {"", true}} {
-		cache, store, _, key := newCache(t, 1<<20)
-		has(t, cache, bob)
-		settled := cache.Suspect([]string{test.changed})
-		has(t, cache, bob) // from the copy, which is behind
-		store.set(func() { store.rows[bob] = enrolled(bob, bob, key) })
-		if !has(t, cache, bob) {
-			t.Errorf("%q: the answer of the copy that is behind was remembered", test.changed)
-		}
-		before := store.count(ann)
-		has(t, cache, ann)
-		has(t, cache, ann)
-		if asked := store.count(ann) - before; (asked == 2) != test.others {
-			t.Errorf("%q: asked %d times for somebody else", test.changed, asked)
-		}
-		settled()
-		before = store.count(bob)
-		has(t, cache, bob)
-		has(t, cache, bob)
-		if asked := store.count(bob) - before; asked != 1 {
-			t.Errorf("%q: asked %d times when the copy had caught up", test.changed, asked)
-		}
-	}
-}
-
 // TestCacheFollowFor: where nobody tells of changes, an answer is used for the
 // time that the site has named, and for no time where it has named none.
 func TestCacheFollowFor(t *testing.T) {

@@ -39,7 +39,6 @@ func (f *follower) Follow()                     { f.note("follow") }
 func (f *follower) FollowFor(ttl time.Duration) { f.note("follow for " + ttl.String()) }
 func (f *follower) Lose()                       { f.note("lose") }
 func (f *follower) Changed(address string)      { f.note("changed " + address) }
-func (f *follower) Suspect([]string) func()     { panic("nobody asked for that") }
 
 // take waits for a call, and forgets it and what was before it.
 func (f *follower) take(t testing.TB, call string, within time.Duration) (before []string, at time.Time) {
@@ -471,6 +470,3 @@ func (b *both) Follow()                     { b.Cache.Follow(); b.follower.Follo
 func (b *both) FollowFor(ttl time.Duration) { b.Cache.FollowFor(ttl); b.follower.FollowFor(ttl) }
 func (b *both) Lose()                       { b.Cache.Lose(); b.follower.Lose() }
 func (b *both) Changed(address string)      { b.Cache.Changed(address); b.follower.Changed(address) }
-func (b *both) Suspect(addresses []string) func() {
-	return b.Cache.Suspect(addresses)
-}
