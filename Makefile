@@ -59,7 +59,7 @@ lint:
 soak: deps
 	REQUIRE_SERVERS=1 $(GO) test -race -timeout 60m -count 20 -run 'TestLoad|TestReuse|TestBrokenOff|TestShutdown' ./milter
 	REQUIRE_SERVERS=1 $(GO) test -race -timeout 60m -count 10 -run TestReload ./testdata/mta
-	REQUIRE_SERVERS=1 SEALMILTER_SOAK=1 $(GO) test -timeout 60m -count 1 -v -run 'TestInterrupted|TestEqualMessages|TestBulk|TestSplitLoad' ./testdata/mta
+	REQUIRE_SERVERS=1 SEALMILTER_SOAK=1 $(GO) test -timeout 60m -count 1 -v -run 'TestInterrupted|TestEqualMessages|TestBulk|TestSplitLoad|TestChangesUnderLoad' ./testdata/mta
 
 # Everything that reads what we write, by way of real servers, and then the
 # matrix: each way to seal against each program that reads.

@@ -27,12 +27,12 @@ type Copies struct {
 func (s *Store) Copies() *Copies { return &Copies{pool: s.writable, timeout: s.timeout} }
 
 // writablePool is the pool for what is written. Lookups take the first of
-// several hosts that answers, be it a standby; where the connection string does
-// not say otherwise, writing passes a standby by and takes the next.
+// several hosts that answers, or the one that target_session_attrs prefers, be it
+// a standby; writing passes a standby by and takes the next.
 func writablePool(ctx context.Context, config *pgxpool.Config, lookups *pgxpool.Pool) (*pgxpool.Pool, error) {
 	first := config.ConnConfig
 	another := func(f *pgconn.FallbackConfig) bool { return f.Host != first.Host || f.Port != first.Port }
-	if first.ValidateConnect != nil || !slices.ContainsFunc(first.Fallbacks, another) {
+	if !slices.ContainsFunc(first.Fallbacks, another) {
 		return lookups, nil
 	}
 	config = config.Copy()

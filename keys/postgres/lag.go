@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"sync"
 
@@ -21,11 +22,9 @@ const maxChanges = 4096
 // lag knows what a standby that answers a lookup may not have yet. Any of
 // several may answer the next one, and each is as far as it is, so that nobody
 // waits for one of them: each answer is held against the changes that the
-// primary has told of. One that is older than a change of what was asked is as
-// good an answer as the standby has, and is used, but not remembered: the
-// follower is told of the change again while the question is under way.
-//
-// A nil lag is that of a store whose lookups ask the primary.
+// primary has told of. One that is older than a change of what was asked is not
+// remembered: the follower is told of a change while the question is under way.
+// It is used only where the primary does not answer.
 type lag struct {
 	mu       sync.Mutex
 	follower keys.Follower // nil while nobody is told of changes
@@ -45,9 +44,6 @@ const unknownPosition = math.MaxInt64
 
 // begin takes all that was changed so far for one change.
 func (l *lag) begin(follower keys.Follower, position int64) {
-	if l == nil {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.follower, l.floor, l.changes = follower, position, nil
@@ -55,18 +51,12 @@ func (l *lag) begin(follower keys.Follower, position int64) {
 
 // end forgets everything: the follower has lost the store.
 func (l *lag) end() {
-	if l == nil {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.follower, l.changes = nil, nil
 }
 
 func (l *lag) watched() bool {
-	if l == nil {
-		return false
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.follower != nil
@@ -74,9 +64,6 @@ func (l *lag) watched() bool {
 
 // note puts down a change, before the follower hears of it.
 func (l *lag) note(address string) {
-	if l == nil {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.changes) == maxChanges {
@@ -89,9 +76,6 @@ func (l *lag) note(address string) {
 
 // settle gives the last changes that were noted their position.
 func (l *lag) settle(position int64, count int) {
-	if l == nil {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.floor == unknownPosition {
@@ -102,17 +86,25 @@ func (l *lag) settle(position int64, count int) {
 	}
 }
 
-// answered is told of each answer of a standby, before whoever asked has it.
-func (l *lag) answered(position int64, addresses []string, rows []keys.Row) {
+// answered is told of each answer of a standby, before whoever asked has it, and
+// says whether it is behind.
+func (l *lag) answered(position int64, addresses []string, rows []keys.Row) bool {
 	l.mu.Lock()
 	follower := l.follower
 	behind := follower != nil && l.behind(position, addresses, rows)
 	l.mu.Unlock()
 	if behind {
-		for _, address := range addresses {
+		// Any change keeps this answer from being remembered. That of a domain
+		// would make the follower forget all, and of it nothing is known.
+		some := slices.DeleteFunc(slices.Clone(addresses), func(name string) bool { return strings.HasPrefix(name, "@") })
+		if len(some) == 0 {
+			some = addresses
+		}
+		for _, address := range some {
 			follower.Changed(address)
 		}
 	}
+	return behind
 }
 
 // behind says whether an answer may miss a change of what it is about: the names

@@ -41,7 +41,7 @@ type Store struct {
 	writable *pgxpool.Pool // for what is written; the same one, unless several hosts are named
 	timeout  time.Duration
 	actor    string
-	lag      *lag // nil where lookups ask the server that is written to
+	lag      *lag
 }
 
 // Open makes a Store of a connection string, a URL or keywords and values as
@@ -54,7 +54,7 @@ func Open(ctx context.Context, dsn string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the connection string: %w", err)
 	}
-	s := &Store{timeout: opts.Timeout, actor: opts.Actor}
+	s := &Store{timeout: opts.Timeout, actor: opts.Actor, lag: &lag{}}
 	if s.timeout <= 0 {
 		s.timeout = DefaultTimeout
 	}
@@ -65,9 +65,6 @@ func Open(ctx context.Context, dsn string, opts Options) (*Store, error) {
 	if s.writable, err = writablePool(ctx, config, s.pool); err != nil {
 		s.pool.Close()
 		return nil, fmt.Errorf("opening the connection pool: %w", err)
-	}
-	if s.pool != s.writable {
-		s.lag = &lag{}
 	}
 	return s, nil
 }
@@ -156,9 +153,14 @@ func (s *Store) ask(ctx context.Context, addresses []string) (_ []keys.Row, stal
 }
 
 // askOn asks one server. Where that may be a standby, it is asked first how far
-// it has come.
+// it has come; from version 14 on a server says by itself, and again when it is
+// promoted, that it is none. Whether it is one cannot be told from the connection
+// string: a name may stand for several servers, or for a proxy before them.
+//
+// A standby that is behind a change of what was asked would answer for as long as
+// it is, and where its replication has stopped for good: the primary is asked then.
 func (s *Store) askOn(ctx context.Context, conn *pgx.Conn, addresses []string) ([]keys.Row, error) {
-	if !s.lag.watched() {
+	if !s.lag.watched() || conn.PgConn().ParameterStatus("in_hot_standby") == "off" {
 		answer, err := conn.Query(ctx, lookup, addresses)
 		if err != nil {
 			return nil, err
@@ -182,10 +184,24 @@ func (s *Store) askOn(ctx context.Context, conn *pgx.Conn, addresses []string) (
 	if err == nil {
 		err = both.Close()
 	}
-	if err == nil && position != nil {
-		s.lag.answered(*position, addresses, rows)
+	if err == nil && position != nil && s.lag.answered(*position, addresses, rows) && s.writable != s.pool {
+		if newer, err := s.askPrimary(ctx, addresses); err == nil {
+			return newer, nil
+		}
 	}
 	return rows, err
+}
+
+// askPrimary asks the server that is written to. Where that hangs, enough of the
+// time is left for the answer that is there already.
+func (s *Store) askPrimary(ctx context.Context, addresses []string) ([]keys.Row, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout/4)
+	defer cancel()
+	answer, err := s.writable.Query(ctx, lookup, addresses)
+	if err != nil {
+		return nil, err
+	}
+	return collect(answer, len(addresses))
 }
 
 // planChanged tells whether a prepared statement is no longer what the server

@@ -1,7 +1,6 @@
 package mta_test
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -17,7 +16,6 @@ import (
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"sealmilter/milter/client"
-	"sealmilter/milter/envelope"
 	"sealmilter/testdata/bed"
 )
 
@@ -54,11 +52,10 @@ func fateOf(result client.Result) (string, error) {
 // written is a daemon whose store is written to by somebody else, in SQL.
 type written struct {
 	daemon  *bed.Daemon
+	domain  string // of its own, where others have written to the store before
 	schema  string // in front of the names of tables
-	writers int
 	shell   func() *bed.Shell
-	db      *bed.Postgres // nil: SQLite
-	near    *bed.Postgres // a standby, which lookups ask; nil: there is none
+	servers []*bed.Postgres // none: SQLite. The first is the one that is written to
 }
 
 const writtenConfig = `
@@ -71,16 +68,28 @@ timeout = "2s"
 directory = "$DIR/spool"
 `
 
-func writtenPostgres(t *testing.T, withStandby bool) *written {
+// newServers are a primary that logs what it is asked, and its standby.
+func newServers(t *testing.T) (primary, standby *bed.Postgres) {
 	t.Helper()
-	w := &written{writers: 4, schema: "sealmilter.", db: newReaders(t).db}
-	url := w.db.URL("sealmilter", database)
-	if withStandby {
-		w.near = w.db.StartStandby(t)
-		w.near.CatchUp(t, w.db)
-		url = bothServers(w.db, w.near, true)
-	}
-	w.shell = func() *bed.Shell { return w.db.Shell(t, database) }
+	primary = newReaders(t).db
+	primary.SQL(t, database, "ALTER SYSTEM SET log_statement = 'all'")
+	primary.SQL(t, database, "SELECT pg_reload_conf()")
+	standby = primary.StartStandby(t)
+	standby.CatchUp(t, primary)
+	return primary, standby
+}
+
+// countLookups says how often a server was asked for keys so far.
+func countLookups(t *testing.T, server *bed.Postgres) int {
+	t.Helper()
+	return strings.Count(readFile(t, filepath.Join(server.Dir, "log")), "FROM sealmilter.recipient_keys(")
+}
+
+// writtenPostgres asks the primary, or the standby where the URL names that.
+func writtenPostgres(t *testing.T, url string, servers ...*bed.Postgres) *written {
+	t.Helper()
+	w := &written{domain: numberOf(newToken()) + ".test", schema: "sealmilter.", servers: servers}
+	w.shell = func() *bed.Shell { return servers[0].Shell(t, database) }
 	w.daemon = bed.StartDaemon(t, fmt.Sprintf(writtenConfig, url))
 	waitFor(t, "the daemon to hear of changes", func() bool { return strings.Contains(w.daemon.Log(), follows) })
 	return w
@@ -89,7 +98,7 @@ func writtenPostgres(t *testing.T, withStandby bool) *written {
 func writtenSQLite(t *testing.T) *written {
 	t.Helper()
 	file := filepath.Join(memoryDir(t), "keys.db")
-	w := &written{writers: 4, shell: func() *bed.Shell { return bed.SQLiteShell(t, file) }}
+	w := &written{domain: "bed.test", shell: func() *bed.Shell { return bed.SQLiteShell(t, file) }}
 	runProgram(t, "migrate", "--store", "sqlite:"+file)
 	w.daemon = bed.StartDaemon(t, fmt.Sprintf(writtenConfig, "sqlite:"+file))
 	return w
@@ -132,14 +141,23 @@ func number(key *openpgp.Entity) string { return key.Subkeys[0].PublicKey.KeyIdS
 // How long does it take until a message is sealed? It is measured from before
 // the statement is sent, which is more than from its COMMIT.
 func TestChangeToEffect(t *testing.T) {
-	t.Run("PostgreSQL", func(t *testing.T) { writtenPostgres(t, false).takesEffect(t, 100, 1, time.Second) })
-	t.Run("a standby answers", func(t *testing.T) { writtenPostgres(t, true).takesEffect(t, 100, 1, time.Second) })
-	t.Run("a standby that is behind", func(t *testing.T) {
-		w := writtenPostgres(t, true)
-		w.near.Delay(t, 600*time.Millisecond)
-		w.takesEffect(t, 40, 20, 600*time.Millisecond+time.Second)
+	primary, standby := newServers(t)
+	both := bothServers(primary, standby, true)
+	t.Run("PostgreSQL", func(t *testing.T) {
+		writtenPostgres(t, primary.URL("sealmilter", database), primary).takesEffect(t, 100, 1, time.Second)
+	})
+	t.Run("a standby answers", func(t *testing.T) {
+		writtenPostgres(t, both, primary, standby).takesEffect(t, 100, 1, time.Second)
 	})
 	t.Run("SQLite", func(t *testing.T) { writtenSQLite(t).takesEffect(t, 100, 1, time.Second) })
+	// What the standby does not have yet, the primary is asked for.
+	standby.Delay(t, 3*time.Second)
+	t.Run("a standby that is behind", func(t *testing.T) {
+		writtenPostgres(t, both, primary, standby).takesEffect(t, 100, 4, time.Second)
+	})
+	t.Run("a standby that is preferred", func(t *testing.T) {
+		writtenPostgres(t, both+"&target_session_attrs=prefer-standby", primary, standby).takesEffect(t, 100, 4, time.Second)
+	})
 }
 
 // takesEffect enrols so many people, and some of them at once.
@@ -151,7 +169,7 @@ func (w *written) takesEffect(t *testing.T, people, together int, limit time.Dur
 		session, shell := w.dial(t), w.shell()
 		running.Go(func() {
 			for i := n; i < people; i += together {
-				address := fmt.Sprintf("new%d@bed.test", i)
+				address := fmt.Sprintf("new%d@%s", i, w.domain)
 				key := newKey(t, address, time.Hour, 0)
 				for range 2 {
 					if got, err := fate(session, address, short); got != passed || err != nil {
@@ -183,248 +201,6 @@ func (w *written) takesEffect(t *testing.T, people, together int, limit time.Dur
 	}
 }
 
-// person is somebody whose keys are changed, and what was true of them when.
-type person struct {
-	address string
-	steady  bool              // has a key at any time
-	pair    []*openpgp.Entity // the two keys
-
-	// As it is in the store now. Only the writer that the person belongs to
-	// looks.
-	there, enabled bool
-	states         [2]string // of the keys, "" of one that is not there
-	turn           int       // of a steady one: which of the keys is there
-
-	mu      sync.Mutex
-	history []truth
-}
-
-// truth is what becomes of a person's messages from some moment on: one between
-// that at which the statement was sent, and that at which it was done.
-type truth struct {
-	fate       string
-	sent, done time.Time
-}
-
-// fate is what becomes of a message by what is in the store now.
-func (p *person) fate() string {
-	var active []string
-	held := false
-	for i, state := range p.states {
-		if state == "active" {
-			active = append(active, number(p.pair[i]))
-		}
-		held = held || state == "retired" || state == "revoked"
-	}
-	slices.Sort(active)
-	switch {
-	case !p.there, !p.enabled, len(active) == 0 && !held:
-		return passed
-	case len(active) == 0:
-		return deferred
-	}
-	return strings.Join(active, " ")
-}
-
-// becomes notes what is true now.
-func (p *person) becomes(fate string, sent, done time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.history = append(p.history, truth{fate, sent, done})
-}
-
-// since says how long before a message's beginning its fate was last the right
-// one, which is nothing where it was within the message. It is not right where
-// it never was.
-func (p *person) since(got string, begun, ended time.Time) (late time.Duration, right bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i, was := range p.history {
-		if was.fate != got || was.sent.After(ended) {
-			continue
-		}
-		ago := time.Duration(0)
-		if i+1 < len(p.history) {
-			ago = max(0, begun.Sub(p.history[i+1].done))
-		}
-		if !right || ago < late {
-			late, right = ago, true
-		}
-	}
-	return late, right
-}
-
-// writer changes some people, one statement after the other.
-type writer struct {
-	*written
-	shell  *bed.Shell
-	random *rand.Rand
-	people []*person // who come and go
-	steady []*person
-	alias  *person // leads to one of the steady
-	count  int     // rows that were changed
-}
-
-const keyMarks = "AABB" // in the column fingerprint, where no other number tells the keys apart
-
-// say runs a statement, and notes what is true of some people then.
-func (w *writer) say(t *testing.T, sql string, of ...*person) {
-	sent := time.Now()
-	if said, err := w.shell.Do(sql); said != "" || err != nil {
-		t.Errorf("%.200s: %s, error %v", sql, said, err)
-	}
-	for _, p := range of {
-		p.becomes(p.fate(), sent, time.Now())
-	}
-	w.count += max(1, len(of))
-}
-
-// in is a list of addresses, as SQL has it.
-func in(people []*person) string {
-	var list []string
-	for _, p := range people {
-		list = append(list, "'"+p.address+"'")
-	}
-	return "address IN (" + strings.Join(list, ", ") + ")"
-}
-
-// change makes one statement, of as many people as it can be said of.
-func (w *writer) change(t *testing.T, most int) {
-	slot := w.random.IntN(2)
-	mark := keyMarks[2*slot : 2*slot+2]
-	state := []string{"active", "retired", "revoked", "active"}[w.random.IntN(4)]
-	enabled := w.random.IntN(3) > 0
-	kind := w.random.IntN(10)
-	able := func(p *person) bool {
-		switch {
-		case kind < 4:
-			return p.states[slot] == ""
-		case kind < 6:
-			return p.states[slot] != ""
-		case kind < 8:
-			return p.states[slot] != "" && p.states[slot] != state
-		case kind == 8:
-			return p.there && p.enabled != enabled
-		}
-		return p.there && w.random.IntN(3) == 0
-	}
-	var chosen []*person
-	for _, i := range w.random.Perm(len(w.people)) {
-		if p := w.people[i]; len(chosen) < most && able(p) {
-			chosen = append(chosen, p)
-		}
-	}
-	if len(chosen) == 0 {
-		return
-	}
-	var rows []string
-	for _, p := range chosen {
-		switch {
-		case kind < 4:
-			rows = append(rows, fmt.Sprintf("('%s', '%s', '%s')", p.address, public(t, p.pair[slot]), mark))
-			p.enabled = p.enabled || !p.there
-			p.there, p.states[slot] = true, "active"
-		case kind < 6:
-			p.states[slot] = ""
-		case kind < 8:
-			p.states[slot] = state
-		case kind == 8:
-			p.enabled = enabled
-		default:
-			p.there, p.states = false, [2]string{}
-		}
-	}
-	switch {
-	case kind < 4:
-		w.say(t, "INSERT INTO "+w.schema+"keys (address, key, fingerprint) VALUES "+strings.Join(rows, ", ")+";", chosen...)
-	case kind < 6:
-		w.say(t, "DELETE FROM "+w.schema+"keys WHERE fingerprint = '"+mark+"' AND "+in(chosen)+";", chosen...)
-	case kind < 8:
-		w.say(t, "UPDATE "+w.schema+"keys SET state = '"+state+"' WHERE fingerprint = '"+mark+"' AND "+in(chosen)+";", chosen...)
-	case kind == 8:
-		w.say(t, fmt.Sprintf("UPDATE %saccounts SET enabled = %v WHERE %s;", w.schema, enabled, in(chosen)), chosen...)
-	default:
-		w.say(t, "DELETE FROM "+w.schema+"accounts WHERE "+in(chosen)+";", chosen...)
-	}
-}
-
-// rotate puts another key in the place of a steady person's, in one transaction.
-func (w *writer) rotate(t *testing.T) {
-	p := w.steady[w.random.IntN(len(w.steady))]
-	old := p.turn
-	p.turn = 1 - old
-	p.states[old], p.states[p.turn] = "", "active"
-	of := []*person{p}
-	if w.alias.turn == slices.Index(w.steady, p) {
-		w.alias.pair, w.alias.states = p.pair, p.states
-		of = append(of, w.alias)
-	}
-	w.say(t, fmt.Sprintf("BEGIN;\nINSERT INTO %skeys (address, key, fingerprint) VALUES ('%s', '%s', '%s');\nDELETE FROM %skeys WHERE fingerprint = '%s' AND %s;\nCOMMIT;",
-		w.schema, p.address, public(t, p.pair[p.turn]), keyMarks[2*p.turn:2*p.turn+2], w.schema, keyMarks[2*old:2*old+2], in(of[:1])), of...)
-}
-
-// redirect has the alias lead to another steady person.
-func (w *writer) redirect(t *testing.T) {
-	w.alias.turn = (w.alias.turn + 1) % len(w.steady)
-	to := w.steady[w.alias.turn]
-	w.alias.pair, w.alias.states = to.pair, to.states
-	w.say(t, fmt.Sprintf("UPDATE %saliases SET target = '%s' WHERE address = '%s';", w.schema, to.address, w.alias.address), w.alias)
-}
-
-// newWriter enrols the steady and the alias.
-func newWriter(t *testing.T, on *written, n int) *writer {
-	t.Helper()
-	w := &writer{written: on, shell: on.shell(), random: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), uint64(n)))}
-	pair := func(address string) []*openpgp.Entity {
-		return []*openpgp.Entity{newKey(t, address, time.Hour, 0), newKey(t, address, time.Hour, 0)}
-	}
-	for i := range 25 {
-		address := fmt.Sprintf("p%d.%d@bed.test", n, i)
-		p := &person{address: address, pair: pair(address)}
-		p.becomes(passed, time.Time{}, time.Time{})
-		w.people = append(w.people, p)
-	}
-	for i := range 3 {
-		address := fmt.Sprintf("s%d.%d@bed.test", n, i)
-		p := &person{address: address, pair: pair(address), steady: true, there: true, enabled: true, states: [2]string{"active", ""}}
-		w.say(t, fmt.Sprintf("INSERT INTO %skeys (address, key, fingerprint) VALUES ('%s', '%s', 'AA');", w.schema, address, public(t, p.pair[0])), p)
-		w.steady = append(w.steady, p)
-	}
-	to := w.steady[0]
-	w.alias = &person{address: fmt.Sprintf("a%d@bed.test", n), steady: true, there: true, enabled: true, pair: to.pair, states: to.states}
-	w.say(t, fmt.Sprintf("INSERT INTO %saliases (address, target) VALUES ('%s', '%s');", w.schema, w.alias.address, to.address), w.alias)
-	return w
-}
-
-// write changes what it can at a rate, until it is told to end.
-func (w *writer) write(t *testing.T, end time.Time, rate float64) {
-	w.count = 0
-	for begun := time.Now(); time.Now().Before(end); {
-		if float64(w.count) > time.Since(begun).Seconds()*rate {
-			time.Sleep(time.Millisecond)
-			continue
-		}
-		switch n := w.random.IntN(100); {
-		case n == 0:
-			w.change(t, len(w.people)) // all of them in one statement
-		case n == 1:
-			w.redirect(t)
-		case n < 12:
-			w.rotate(t)
-		default:
-			w.change(t, 1)
-		}
-	}
-}
-
-// all are the people of some writers.
-func all(writers []*writer) (people []*person) {
-	for _, w := range writers {
-		people = append(append(append(people, w.people...), w.steady...), w.alias)
-	}
-	return people
-}
-
 // TestChangesUnderLoad
 //
 //	4 administrators' SQL, 10,000 changes a minute ──▶ PostgreSQL, or SQLite ◀── sealmilter ◀──milter── 8 MTAs, 200 messages a second
@@ -433,34 +209,43 @@ func all(writers []*writer) (people []*person) {
 // off and on and removed, and aliases lead elsewhere, one by one and in bulk.
 // Each message must meet what was true within it, or at most a second before.
 func TestChangesUnderLoad(t *testing.T) {
-	length := 5 * time.Second
+	length := 3 * time.Second
 	if long == 1 {
 		length = time.Minute
 	}
-	t.Run("PostgreSQL", func(t *testing.T) { writtenPostgres(t, false).underLoad(t, length) })
-	t.Run("a standby answers", func(t *testing.T) { writtenPostgres(t, true).underLoad(t, length) })
+	primary, standby := newServers(t)
+	t.Run("PostgreSQL", func(t *testing.T) {
+		writtenPostgres(t, primary.URL("sealmilter", database), primary).underLoad(t, length)
+	})
+	t.Run("a standby answers", func(t *testing.T) {
+		writtenPostgres(t, bothServers(primary, standby, true), primary, standby).underLoad(t, length)
+	})
 	t.Run("SQLite", func(t *testing.T) { writtenSQLite(t).underLoad(t, length) })
 }
 
 func (w *written) underLoad(t *testing.T, length time.Duration) {
 	t.Helper()
 	const clients, perSecond, perMinute = 8, 200, 10_000
-	writers := make([]*writer, w.writers)
+	writers := make([]*writer, 4)
 	for n := range writers {
 		writers[n] = newWriter(t, w, n)
 	}
 	people := all(writers)
-	var running sync.WaitGroup
-	begun := time.Now()
-	end := begun.Add(length)
-	for _, each := range writers {
-		running.Go(func() { each.write(t, end, 1.02*perMinute/60/float64(len(writers))) })
-	}
 	seen := &sightings{keys: make(map[string]*openpgp.Entity)}
 	for _, p := range people {
 		for _, key := range p.pair {
 			seen.keys[number(key)] = key
 		}
+	}
+	lookups := 0
+	for _, server := range w.servers {
+		lookups -= countLookups(t, server)
+	}
+	var running sync.WaitGroup
+	begun := time.Now()
+	end := begun.Add(length)
+	for _, each := range writers {
+		running.Go(func() { each.write(t, end, 1.02*perMinute/60/float64(len(writers))) })
 	}
 	for n := range clients {
 		session := w.dial(t)
@@ -480,6 +265,12 @@ func (w *written) underLoad(t *testing.T, length time.Duration) {
 		changes += each.count
 	}
 	aMinute, aSecond := float64(changes)/took.Minutes(), float64(len(seen.list))/took.Seconds()
+	for _, server := range w.servers {
+		lookups += countLookups(t, server)
+	}
+	if len(w.servers) > 0 {
+		t.Logf("%d messages took %d lookups", len(seen.list), lookups)
+	}
 	t.Logf("%.0f changes a minute and %.0f messages a second for %v: %s", aMinute, aSecond, took.Round(time.Second), seen.judge(t))
 	if long == 1 && (aMinute < perMinute || aSecond < perSecond) {
 		t.Error("that is too few")
@@ -498,8 +289,8 @@ func (w *written) settles(t *testing.T, people []*person) {
 			t.Errorf("in the end a message to %s is %s, not %s, error %v", p.address, got, last.fate, err)
 		}
 	}
-	if w.db != nil {
-		if used := w.db.SQL(t, database, "SELECT pg_notification_queue_usage()"); used != "0" {
+	if len(w.servers) > 0 {
+		if used := w.servers[0].SQL(t, database, "SELECT pg_notification_queue_usage()"); used != "0" {
 			t.Errorf("%s of the server's queue of notifications is in use", used)
 		}
 	}
@@ -508,78 +299,6 @@ func (w *written) settles(t *testing.T, people []*person) {
 			t.Errorf("the log has %q", bad)
 		}
 	}
-}
-
-// sightings are what became of messages. Whether that was right is known when
-// the writers have ended: what they write can be seen before they know that it
-// is done.
-type sightings struct {
-	keys map[string]*openpgp.Entity // by number
-
-	mu   sync.Mutex
-	list []sighting
-}
-
-type sighting struct {
-	of           *person
-	fate         string
-	begun, ended time.Time
-}
-
-// send sends one message, and opens what became of it if it is told to.
-func (s *sightings) send(t *testing.T, session *client.Session, to *person, open bool) {
-	saw := sighting{of: to, begun: time.Now()}
-	result, err := session.Send(client.Envelope{From: "sender@example.net", To: client.To(to.address)}, short)
-	saw.ended = time.Now()
-	if err == nil {
-		saw.fate, err = fateOf(result)
-	}
-	if err != nil {
-		t.Errorf("to %s: %v", to.address, err)
-		return
-	}
-	s.mu.Lock()
-	s.list = append(s.list, saw)
-	s.mu.Unlock()
-	if !open || saw.fate == passed || saw.fate == deferred {
-		return
-	}
-	for number := range strings.SplitSeq(saw.fate, " ") {
-		got, err := envelope.Open(result.Queued.Bytes(), &envelope.Secret{OpenPGP: openpgp.EntityList{s.keys[number]}})
-		if err != nil || !bytes.Equal(got, short.Shown()) {
-			t.Errorf("to %s: opened with %s it is %.100q, error %v", to.address, number, got, err)
-		}
-	}
-}
-
-// judge holds them against what was true.
-func (s *sightings) judge(t *testing.T) (summary string) {
-	t.Helper()
-	const most = time.Second
-	var latest, longest time.Duration
-	behind := 0
-	count := make(map[string]int)
-	for _, saw := range s.list {
-		kind := saw.fate
-		if kind != passed && kind != deferred {
-			kind = fmt.Sprintf("sealed to %d", 1+strings.Count(kind, " "))
-		}
-		count[kind]++
-		longest = max(longest, saw.ended.Sub(saw.begun))
-		late, right := saw.of.since(saw.fate, saw.begun, saw.ended)
-		switch {
-		case saw.of.steady && (saw.fate == passed || saw.fate == deferred):
-			t.Errorf("a message to %s was %s, who has a key at any time", saw.of.address, saw.fate)
-		case !right:
-			t.Errorf("a message to %s was %s, which was never right", saw.of.address, saw.fate)
-		case late > most:
-			t.Errorf("a message to %s was %s, which was right %v before it", saw.of.address, saw.fate, late)
-		case late > 0:
-			behind++
-		}
-		latest = max(latest, late)
-	}
-	return fmt.Sprintf("%v; the longest took %v; %d were as it had been before, by up to %v", count, longest, behind, latest)
 }
 
 // sealedTo are the numbers of the keys that an OpenPGP message names, in their

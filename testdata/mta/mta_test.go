@@ -42,6 +42,14 @@ type site struct {
 
 const database = "mail"
 
+// settled changes the key store while the daemon runs, which follows within a
+// second; it looks that often, too, whether the function is still ours.
+func settled(t *testing.T, db *bed.Postgres, sql string) {
+	t.Helper()
+	db.SQL(t, database, sql)
+	time.Sleep(2 * time.Second)
+}
+
 // milterAt says where the daemon listens, as its configuration has it, for
 // Postfix's user to reach it. Postfix writes such an address the same way.
 func newSite(t *testing.T, listen string) *site {

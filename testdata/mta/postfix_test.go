@@ -157,7 +157,7 @@ func TestAway(t *testing.T) {
 	s.db.Start(t)
 	works()
 
-	s.db.SQL(t, database, `CREATE OR REPLACE FUNCTION sealmilter.recipient_keys(addresses text[])
+	settled(t, s.db, `CREATE OR REPLACE FUNCTION sealmilter.recipient_keys(addresses text[])
 		RETURNS TABLE (address text, account text, enabled boolean, method text, cipher text, key text, options jsonb)
 		LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 		AS $$ SELECT '', '', true, '', '', '', '{}'::jsonb WHERE false $$`)
@@ -176,7 +176,7 @@ func TestAway(t *testing.T) {
 func TestBrokenKey(t *testing.T) {
 	s := newSite(t, "unix:$DIR/sock")
 	raw := message(t, "plain.eml")
-	s.db.SQL(t, database, `INSERT INTO sealmilter.keys (address, key) VALUES ('bob@bed.test', 'my key is in the other folder');`)
+	settled(t, s.db, `INSERT INTO sealmilter.keys (address, key) VALUES ('bob@bed.test', 'my key is in the other folder');`)
 	replies := s.send(t, raw, bob)
 	if last := replies[len(replies)-1]; last.Code != 451 || strings.Contains(last.Text, "folder") {
 		t.Errorf("the answers are %v", replies)
@@ -184,7 +184,7 @@ func TestBrokenKey(t *testing.T) {
 	if !strings.Contains(s.daemon.Log(), "there is no key in it") {
 		t.Error("the daemon's log does not say why")
 	}
-	s.db.SQL(t, database, `UPDATE sealmilter.accounts SET enabled = false WHERE address = 'bob@bed.test';`)
+	settled(t, s.db, `UPDATE sealmilter.accounts SET enabled = false WHERE address = 'bob@bed.test';`)
 	s.sent(t, raw, bob)
 	untouched(t, s.delivered(t, bob, 1), raw)
 }
@@ -196,7 +196,7 @@ func TestChoices(t *testing.T) {
 	s := newSite(t, "unix:$DIR/sock")
 	raw := message(t, "multipart.eml")
 	for n, cipher := range []string{"aes128", "aes256"} {
-		s.db.SQL(t, database, `UPDATE sealmilter.accounts SET cipher = '`+cipher+`' WHERE address = 'ann@bed.test';`)
+		settled(t, s.db, `UPDATE sealmilter.accounts SET cipher = '`+cipher+`' WHERE address = 'ann@bed.test';`)
 		s.sent(t, raw, ann)
 		sealed := s.delivered(t, ann, n+1)
 		s.opens(t, sealed, raw)
@@ -205,10 +205,10 @@ func TestChoices(t *testing.T) {
 			t.Errorf("%s: gpg's status has no %q", cipher, want)
 		}
 	}
-	s.db.SQL(t, database, `UPDATE sealmilter.accounts SET enabled = false WHERE address = 'ann@bed.test';`)
+	settled(t, s.db, `UPDATE sealmilter.accounts SET enabled = false WHERE address = 'ann@bed.test';`)
 	s.sent(t, raw, ann)
 	untouched(t, s.delivered(t, ann, 3), raw)
-	s.db.SQL(t, database, `UPDATE sealmilter.accounts SET enabled = true; DELETE FROM sealmilter.keys WHERE address = 'ann@bed.test';`)
+	settled(t, s.db, `UPDATE sealmilter.accounts SET enabled = true; DELETE FROM sealmilter.keys WHERE address = 'ann@bed.test';`)
 	s.sent(t, raw, ann)
 	untouched(t, s.delivered(t, ann, 4), raw)
 }

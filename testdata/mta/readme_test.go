@@ -64,12 +64,12 @@ func TestReadme(t *testing.T) {
 	if said := runProgram(t, explain...); !strings.Contains(said, "seal") {
 		t.Errorf("explain says\n%s", said)
 	}
-	db.SQL(t, database, block(t, "INSERT INTO sealmilter.aliases"))
+	settled(t, db, block(t, "INSERT INTO sealmilter.aliases"))
 	if ends := db.SQL(t, database, "SELECT count(*) FROM sealmilter.recipient_keys(ARRAY['team@example.org'])"); strings.TrimSpace(ends) != "2" {
 		t.Errorf("the README's group has %q members", ends)
 	}
 
 	for _, update := range []string{"SET cipher = 'aes128'", "SET enabled = false"} {
-		db.SQL(t, database, strings.ReplaceAll(block(t, "UPDATE sealmilter.accounts "+update), "ann@example.org", ann))
+		settled(t, db, strings.ReplaceAll(block(t, "UPDATE sealmilter.accounts "+update), "ann@example.org", ann))
 	}
 }

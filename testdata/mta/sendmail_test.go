@@ -41,7 +41,7 @@ func TestSendmail(t *testing.T) {
 		s.sent(t, message(t, name), cyd)
 		s.isShown(t, name, s.cyd.OpenSSL(t, bed.DER(t, s.delivered(t, cyd, i+1))))
 	}
-	s.db.SQL(t, database, `UPDATE sealmilter.accounts SET cipher = 'aes128';`)
+	settled(t, s.db, `UPDATE sealmilter.accounts SET cipher = 'aes128';`)
 	s.sent(t, message(t, "multipart.eml"), bea)
 	sealed := s.delivered(t, bea, 4)
 	s.opens(t, "AES-128", sealed)

@@ -35,7 +35,7 @@ func uncached(ctx context.Context, b *scale) ([]line, error) {
 		return b.turn(func() error { return found(ctx, store, of(rand.IntN(below))) })
 	}
 	rounds, err := contest(b.rounds,
-		contestant{"pgbench", func() (times, error) { return b.pgbench(ctx) }},
+		contestant{"pgbench", b.pgbench},
 		contestant{"pgx", b.turn(func() error { return b.selectOne(ctx) })},
 		contestant{"query", b.turn(func() error {
 			i := rand.IntN(b.accounts)
@@ -119,7 +119,7 @@ func (b *scale) selectOne(ctx context.Context) error {
 
 // pgbench runs PostgreSQL's own, with one client, and returns what each select
 // took.
-func (b *scale) pgbench(ctx context.Context) (times, error) {
+func (b *scale) pgbench() (times, error) {
 	script := fmt.Sprintf("\\set i random(0, %d)\n\\set d :i %% %d\n%s'user' || :i || '@d' || :d || '.example';\n", b.accounts-1, domains, onePoint)
 	if err := b.write("point.sql", script); err != nil {
 		return nil, err

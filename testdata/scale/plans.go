@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -62,7 +63,7 @@ func plans(ctx context.Context, b *scale) ([]line, error) {
 		return nil, fmt.Errorf("auto_explain showed no plan")
 	}
 	if scanned != "" {
-		fmt.Printf("a plan that does not use the indexes:\n%s\n", scanned)
+		fmt.Fprintf(os.Stderr, "a plan that does not use the indexes:\n%s\n", scanned)
 	}
 	return []line{{What: "plans of lookups that read by indexes alone", Kind: count, Ours: float64(indexed), Beside: "plans seen", Theirs: float64(seen), Bar: 1}}, nil
 }

@@ -73,8 +73,8 @@ func main() {
 	flag.Parse()
 	if s.quick {
 		s.accounts = 5000
-		s.sizes = sizes{pool: 100, moduli: 2, rounds: 2, lookups: 300, oneByOne: 50, full: 1000,
-			small: 2 << 20, drawn: 5000, changes: 20, clients: 8, clientFor: 300 * time.Millisecond}
+		s.sizes = sizes{pool: 100, moduli: 1, rounds: 2, lookups: 200, oneByOne: 30, full: 1000,
+			small: 2 << 20, drawn: 5000, changes: 20, clients: 8, clientFor: 100 * time.Millisecond}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	lines, err := run(ctx, s, os.Stdout)

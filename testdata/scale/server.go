@@ -79,8 +79,8 @@ func (s *server) start(accounts int) error {
 	if err := s.run("initdb", "-D", s.data(), "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"); err != nil {
 		return err
 	}
-	// Besides the buffers everything is as a server comes: a quarter of the
-	// memory is for them, of a machine that this many accounts are given to.
+	// Everything is as a server comes, but for the buffers: those of a server
+	// that a million accounts are given to are not Debian's 128 MB.
 	buffers := max(128, accounts/500)
 	conf := fmt.Sprintf("listen_addresses=''\nport=%s\nunix_socket_directories='%s'\nfsync=off\nmax_wal_size=8GB\nshared_buffers=%dMB\n",
 		port, s.dir, buffers)
