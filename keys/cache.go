@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -36,7 +37,7 @@ type Cache struct {
 	version  int64                    // of the store, where it has versions
 	entries  map[string]*list.Element // by the name asked, letter for letter
 	order    *list.List               // of *cached; the one that was used last is in front
-	mentions map[string][]string      // the names whose answer changes with an address, by that in lower case
+	mentions map[string]*mention      // the names whose answer changes with an address, by that in lower case
 	flights  map[string]*flight       // questions under way, by name
 	stats    CacheStats
 }
@@ -81,10 +82,45 @@ type cached struct {
 	until    time.Time
 }
 
+// mention is a set of names, of which most have but one. One address has as many
+// spellings as its sender likes, so that no name is searched for among the others.
+type mention struct {
+	first string          // "" is none
+	more  map[string]bool // nil where there never were any
+}
+
+func (m *mention) add(name string) {
+	switch {
+	case m.first == "":
+		m.first = name
+	case m.more == nil:
+		m.more = map[string]bool{name: true}
+	default:
+		m.more[name] = true
+	}
+}
+
+func (m *mention) remove(name string) (empty bool) {
+	if m.first == name {
+		m.first = ""
+	}
+	delete(m.more, name)
+	return m.first == "" && len(m.more) == 0
+}
+
+func (m *mention) names() []string {
+	names := slices.Collect(maps.Keys(m.more))
+	if m.first != "" {
+		names = append(names, m.first)
+	}
+	return names
+}
+
 // flight is a question to the store that others wait for too.
 type flight struct {
 	done     chan struct{}
-	accounts []*Account
+	names    []string
+	accounts map[string][]*Account
 	err      error
 }
 
@@ -132,8 +168,10 @@ func (c *Cache) Changed(address string) {
 		return
 	}
 	clear(c.flights) // what they bring may be old; who waits for them asked before the change
-	for _, name := range slices.Clone(c.mentions[lowerASCII(address)]) {
-		c.drop(c.entries[name])
+	if mention := c.mentions[lowerASCII(address)]; mention != nil {
+		for _, name := range mention.names() {
+			c.drop(c.entries[name])
+		}
 	}
 }
 
@@ -147,49 +185,49 @@ func (c *Cache) Stats() CacheStats {
 
 // forget empties the cache.
 func (c *Cache) forget() {
-	c.entries, c.order, c.mentions = make(map[string]*list.Element), list.New(), make(map[string][]string)
+	c.entries, c.order, c.mentions = make(map[string]*list.Element), list.New(), make(map[string]*mention)
 	clear(c.flights)
 	c.stats.Bytes = 0
 }
 
-// accounts answers for names, with an entry for each.
+// accounts answers for names, with an entry for each. Names that are one mailbox'
+// may change together, by one transaction, as where an account is renamed: that
+// one has no key is true beside another only as of one moment. So answers that
+// say so are all from memory, which has heard of the same changes, or all from
+// one question.
 func (c *Cache) accounts(ctx context.Context, names []string) (map[string][]*Account, error) {
 	if !c.check(ctx) {
 		return accountsOf(ctx, c.store, names)
 	}
 	found := make(map[string][]*Account, len(names))
-	mine, others := c.begin(names, found)
-	if len(mine) > 0 {
-		answer, err := c.load(ctx, mine)
-		if err != nil {
+	mine, asked := c.begin(names, found)
+	if mine != nil {
+		if err := c.load(ctx, mine); err != nil {
 			return nil, err
 		}
-		for name := range mine {
-			found[name] = answer[name]
-		}
 	}
-	var again []string
-	for name, of := range others {
+	failed, absent := false, make(map[*flight]bool)
+	for name, of := range asked {
 		select {
 		case <-of.done:
 		case <-ctx.Done():
 			return nil, errors.Join(ErrStore, ctx.Err())
 		}
-		if of.err != nil { // whoever asked may only have gone away
-			again = append(again, name)
+		failed = failed || of.err != nil // whoever asked may only have gone away
+		found[name] = of.accounts[name]
+		if !allEnrolled(found[name]) {
+			absent[of] = true
 		}
-		found[name] = of.accounts
 	}
-	if len(again) > 0 {
-		answer, err := accountsOf(ctx, c.store, again)
-		if err != nil {
-			return nil, err
-		}
-		for name, accounts := range answer {
-			found[name] = accounts
-		}
+	if failed || len(absent) > 1 {
+		return accountsOf(ctx, c.store, names)
 	}
 	return found, nil
+}
+
+// allEnrolled says whether no other name can add anything to an answer.
+func allEnrolled(accounts []*Account) bool {
+	return len(accounts) > 0 && !slices.ContainsFunc(accounts, func(a *Account) bool { return !a.Enrolled() })
 }
 
 // check says whether the cache may answer. Where the store has versions, all
@@ -210,69 +248,81 @@ func (c *Cache) check(ctx context.Context) bool {
 	return err == nil
 }
 
-// begin takes what is remembered, and divides the rest into the names that this
-// caller has to ask for and those that somebody is asking for already.
-func (c *Cache) begin(names []string, found map[string][]*Account) (mine, others map[string]*flight) {
-	mine, others = make(map[string]*flight), make(map[string]*flight)
+// begin takes what is remembered, and names the questions that the rest is of:
+// those of others that are under way, and this caller's own, nil where there is
+// none. Where anything has to be asked, what is remembered to have no key is
+// asked again.
+func (c *Cache) begin(names []string, found map[string][]*Account) (mine *flight, asked map[string]*flight) {
+	own := &flight{done: make(chan struct{})}
+	asked = make(map[string]*flight)
 	now := c.settings.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, name := range names {
-		if element := c.entries[name]; element != nil {
-			if entry := element.Value.(*cached); now.Before(entry.until) {
-				c.order.MoveToFront(element)
-				c.stats.Hits++
-				found[name] = entry.accounts
-				continue
-			}
+		element := c.entries[name]
+		if element != nil && !now.Before(element.Value.(*cached).until) {
 			c.drop(element)
+			element = nil
 		}
-		if of := c.flights[name]; of != nil {
+		switch of := c.flights[name]; {
+		case of != nil:
+			asked[name] = of
+		case element != nil:
+			c.order.MoveToFront(element)
+			found[name] = element.Value.(*cached).accounts
+		default:
+			asked[name] = own
+		}
+	}
+	for name, accounts := range found {
+		if len(asked) > 0 && !allEnrolled(accounts) {
+			delete(found, name)
+			asked[name] = own
+		}
+	}
+	c.stats.Hits += uint64(len(found))
+	for name, of := range asked {
+		if of != own {
 			c.stats.Waits++
-			others[name] = of
 			continue
 		}
 		c.stats.Loads++
-		mine[name] = &flight{done: make(chan struct{})}
-		c.flights[name] = mine[name]
+		c.flights[name], own.names = own, append(own.names, name)
 	}
-	return mine, others
+	if len(own.names) == 0 {
+		return nil, asked
+	}
+	slices.Sort(own.names)
+	return own, asked
 }
 
 // load asks the store and remembers the answer for each name about which nothing
 // has changed in the meantime.
-func (c *Cache) load(ctx context.Context, mine map[string]*flight) (map[string][]*Account, error) {
-	var answer map[string][]*Account
-	err := errors.New("internal error: a lookup that did not end")
+func (c *Cache) load(ctx context.Context, mine *flight) error {
+	mine.err = errors.New("internal error: a lookup that did not end")
 	defer func() { // a panic must not keep others waiting
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		for name, of := range mine {
-			of.accounts, of.err = answer[name], err
-			close(of.done)
-			if c.flights[name] != of { // something has changed
+		close(mine.done)
+		for _, name := range mine.names {
+			if c.flights[name] != mine { // something has changed
 				continue
 			}
 			delete(c.flights, name)
-			if err == nil && (c.follows || c.versioned != nil) {
-				c.remember(name, of.accounts)
+			if mine.err == nil && (c.follows || c.versioned != nil) {
+				c.remember(name, mine.accounts[name])
 			}
 		}
 	}()
-	var names []string
-	for name := range mine {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	answer, err = accountsOf(ctx, c.store, names)
-	return answer, err
+	mine.accounts, mine.err = accountsOf(ctx, c.store, mine.names)
+	return mine.err
 }
 
 // remember keeps an answer, and drops those that were not used for the longest
 // time to make room for it.
 func (c *Cache) remember(name string, accounts []*Account) {
 	entry := &cached{name: name, accounts: accounts, size: entrySize(name, accounts), until: c.settings.Now().Add(c.ttl)}
-	if !slices.ContainsFunc(accounts, (*Account).Enrolled) {
+	if len(accounts) == 0 || slices.ContainsFunc(accounts, func(a *Account) bool { return !a.Enrolled() }) {
 		entry.until = c.settings.Now().Add(min(c.ttl, c.settings.NoKeyTTL))
 	}
 	c.drop(c.entries[name])
@@ -285,7 +335,10 @@ func (c *Cache) remember(name string, accounts []*Account) {
 	c.entries[name] = c.order.PushFront(entry)
 	c.stats.Bytes += entry.size
 	for address := range entry.changesWith() {
-		c.mentions[address] = append(c.mentions[address], name)
+		if c.mentions[address] == nil {
+			c.mentions[address] = new(mention)
+		}
+		c.mentions[address].add(name)
 	}
 }
 
@@ -308,8 +361,7 @@ func (c *Cache) drop(element *list.Element) {
 	delete(c.entries, entry.name)
 	c.stats.Bytes -= entry.size
 	for address := range entry.changesWith() {
-		left := slices.DeleteFunc(c.mentions[address], func(name string) bool { return name == entry.name })
-		if c.mentions[address] = left; len(left) == 0 {
+		if mention := c.mentions[address]; mention.remove(entry.name) {
 			delete(c.mentions, address)
 		}
 	}

@@ -407,7 +407,7 @@ func TestFootprint(t *testing.T) {
 		texts[name] = string(text)
 	}
 	for name, text := range texts {
-		const count = 1000
+		const count = 400
 		cache := NewCache(newCounting(), CacheSettings{Size: 1 << 40, TTL: time.Hour, NoKeyTTL: time.Hour})
 		before := liveHeap()
 		for i := range count {

@@ -271,9 +271,12 @@ func withdraw(ctx context.Context, registry keys.Registry, rows []enrolledRow, g
 			continue
 		}
 		for _, key := range kept {
-			// That it has a row of its own already is as well.
 			apart := keys.NewKey{Address: row.Address, Key: key.Armored(), Options: row.Options, State: row.State, Fingerprint: key.Fingerprint}
-			if _, err := registry.AddKey(ctx, apart); err != nil && !enrolledAlready(err) {
+			_, err := registry.AddKey(ctx, apart)
+			if enrolledAlready(err) {
+				err = checkApart(ctx, registry, apart)
+			}
+			if err != nil {
 				return stay, err
 			}
 		}
@@ -283,4 +286,21 @@ func withdraw(ctx context.Context, registry keys.Registry, rows []enrolledRow, g
 		}
 	}
 	return stay, nil
+}
+
+// checkApart refuses to leave a key to the row of its own that it has already,
+// unless it counts there for as much: where it is pending, its owner would have
+// no key, and mail would pass.
+func checkApart(ctx context.Context, registry keys.Registry, apart keys.NewKey) error {
+	rows, err := accountRows(ctx, registry, apart.Address)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if row.Key == apart.Key && row.State != apart.State {
+			return failure("key %s of %s is in row:%d as well, where it is %s: make it %s or remove it there first",
+				apart.Fingerprint, apart.Address, row.ID, row.State, apart.State)
+		}
+	}
+	return nil
 }

@@ -234,6 +234,7 @@ func (i *importer) enrol(ctx context.Context, address string, key *keys.Key) err
 		case row.Key == armored, row.State == keys.KeyRetired, row.State == keys.KeyRevoked, !isNewerCopy(key, row.keys[at]):
 			i.unchanged++
 			return nil
+		case record.Action == "replaced" && row.State != keys.KeyActive: // what counts goes on to count
 		default:
 			record.Action, state = "replaced", row.State
 			key = key.With(row.Options)

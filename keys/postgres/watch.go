@@ -75,8 +75,7 @@ type watch struct {
 
 	conn   *pgx.Conn // that listens
 	looked time.Time
-	told   bool // the follower, that it follows, or for how long it may guess
-	own    bool // the site's own function answers
+	seen   string // what tells of changes, as it was when the follower was told; "" when it was not
 }
 
 // once watches until its connection breaks. The follower has lost the store
@@ -93,7 +92,7 @@ func (w *watch) once(ctx context.Context) (err error) {
 		w.conn.Close(closing)
 	}()
 	defer w.lose()
-	w.told = false
+	w.seen = ""
 	if err := w.listen(ctx); err != nil {
 		return err
 	}
@@ -128,9 +127,25 @@ func (w *watch) listen(ctx context.Context) error {
 var (
 	// errOwnFunction: where a site's own tables answer, nobody tells of changes.
 	errOwnFunction = errors.New("sealmilter.recipient_keys is the site's own, whose tables tell nobody of changes")
+	// errSilent: what is written while triggers do not run is told by nobody.
+	errSilent = errors.New("the triggers of sealmilter's tables that tell of changes are not all there and enabled")
 	// errPooler: what it hands on next may be another session, that hears nothing.
 	errPooler = errors.New("a pooler stands before the server, and who listens needs a session of its own: name the server itself")
 )
+
+// tellers is how many triggers tell of changes: those of keys, accounts and
+// aliases, without those that only write events.
+const tellers = 13
+
+// lookAround asks for all that makes changes known: the session, the function
+// that answers, and the triggers. What identifies them is another after each
+// change of them, as where they were disabled and enabled again in between.
+const lookAround = `SELECT pg_catalog.pg_backend_pid(), coalesce((SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex')
+		FROM pg_catalog.pg_proc AS p WHERE p.oid = pg_catalog.to_regprocedure('sealmilter.recipient_keys(text[])')), ''),
+	count(*) FILTER (WHERE t.tgenabled IN ('O', 'A')), coalesce(pg_catalog.string_agg(pg_catalog.concat_ws(' ', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid), '')
+	FROM pg_catalog.pg_trigger AS t
+	WHERE t.tgrelid IN (pg_catalog.to_regclass('sealmilter.keys'), pg_catalog.to_regclass('sealmilter.accounts'), pg_catalog.to_regclass('sealmilter.aliases'))
+		AND t.tgname IN ('inserted', 'inserted_by_another', 'updated', 'deleted', 'truncated')`
 
 // look finds out whether the server still answers, and whether the tables that
 // tell of changes are those that are asked, and says so to the follower where
@@ -138,11 +153,10 @@ var (
 func (w *watch) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
-	const query = `SELECT pg_catalog.pg_backend_pid(), coalesce((SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex')
-		FROM pg_catalog.pg_proc AS p WHERE p.oid = pg_catalog.to_regprocedure('sealmilter.recipient_keys(text[])')), '')`
 	var pid uint32
-	var function string
-	err := w.conn.QueryRow(ctx, query).Scan(&pid, &function)
+	var function, triggers string
+	var enabled int
+	err := w.conn.QueryRow(ctx, lookAround).Scan(&pid, &function, &enabled, &triggers)
 	switch {
 	case err != nil:
 		return fmt.Errorf("listening for changes: %w", unanswered(err))
@@ -152,18 +166,22 @@ func (w *watch) look(ctx context.Context) error {
 		return errPooler
 	}
 	w.looked = time.Now()
-	own := function != lookupFunction
-	if w.told && own == w.own {
+	if function != lookupFunction {
+		triggers, err = "", errOwnFunction // whatever they do
+	} else if enabled != tellers {
+		err = errSilent
+	}
+	now := function + " " + triggers
+	if now == w.seen {
 		return nil
 	}
-	w.told, w.own = true, own
-	if own {
+	w.seen = now
+	if err != nil {
 		w.follower.FollowFor(w.opts.TTL)
-		w.report(false, errOwnFunction)
-		return nil
+	} else {
+		w.follower.Follow()
 	}
-	w.follower.Follow()
-	w.report(true, nil)
+	w.report(err == nil, err)
 	return nil
 }
 

@@ -543,6 +543,8 @@ COMMENT ON FUNCTION sealmilter.confirm_key(bigint, bytea, boolean) IS
 
 -- What the self-service page may do, and all of it for the owner of one
 -- address, whom the page has asked for a password. A whole domain has no owner.
+-- portal_account locks, so that it is called once and never in a WHERE, where it
+-- would be for every row of the table.
 -- +goose StatementBegin
 CREATE FUNCTION sealmilter.portal_account(address text) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -595,13 +597,14 @@ CREATE FUNCTION sealmilter.portal_propose(address text, key text, fingerprint te
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   most CONSTANT integer := 5;
+  owner text COLLATE "C" := sealmilter.portal_account(portal_propose.address);
   number bigint;
 BEGIN
-  IF sealmilter.portal_account(portal_propose.address) IS NULL THEN
+  IF owner IS NULL THEN
     INSERT INTO sealmilter.accounts (address) VALUES (portal_propose.address) ON CONFLICT DO NOTHING;
+    owner := sealmilter.portal_account(portal_propose.address);
   END IF;
-  IF most <= (SELECT count(*) FROM sealmilter.keys AS k
-              WHERE k.address = sealmilter.portal_account(portal_propose.address) AND k.state = 'pending') THEN
+  IF most <= (SELECT count(*) FROM sealmilter.keys AS k WHERE k.address = owner AND k.state = 'pending') THEN
     RAISE EXCEPTION 'too many keys are waiting to be confirmed, the most are %', most USING ERRCODE = 'program_limit_exceeded';
   END IF;
   INSERT INTO sealmilter.keys AS k (address, key, fingerprint, state)
@@ -657,8 +660,10 @@ COMMENT ON FUNCTION sealmilter.portal_remove(text, bigint) IS 'Removes one user'
 -- +goose StatementBegin
 CREATE FUNCTION sealmilter.portal_enabled(address text, enabled boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  owner CONSTANT text COLLATE "C" := sealmilter.portal_account(portal_enabled.address);
 BEGIN
-  UPDATE sealmilter.accounts AS a SET enabled = portal_enabled.enabled WHERE a.address = sealmilter.portal_account(portal_enabled.address);
+  UPDATE sealmilter.accounts AS a SET enabled = portal_enabled.enabled WHERE a.address = owner;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'there is no such account' USING ERRCODE = 'no_data_found';
   END IF;
@@ -670,9 +675,11 @@ COMMENT ON FUNCTION sealmilter.portal_enabled(text, boolean) IS 'Switches sealin
 -- +goose StatementBegin
 CREATE FUNCTION sealmilter.portal_choices(address text, method text, cipher text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  owner CONSTANT text COLLATE "C" := sealmilter.portal_account(portal_choices.address);
 BEGIN
   UPDATE sealmilter.accounts AS a SET method = portal_choices.method, cipher = coalesce(portal_choices.cipher, 'aes256')
-    WHERE a.address = sealmilter.portal_account(portal_choices.address);
+    WHERE a.address = owner;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'there is no such account' USING ERRCODE = 'no_data_found';
   END IF;
