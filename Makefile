@@ -12,7 +12,7 @@ TIME    ?= 30s
 STRIP    = -s -w
 LDFLAGS  = $(STRIP) -X main.version=$(VERSION)
 # "./..." leaves out what lies below a testdata folder.
-PACKAGES = ./... ./testdata/bed ./testdata/bench ./testdata/hostile ./testdata/interop ./testdata/messages ./testdata/mta ./testdata/scale
+PACKAGES = ./... ./testdata/bed ./testdata/bench ./testdata/hostile ./testdata/interop ./testdata/messages ./testdata/mta ./testdata/report ./testdata/scale
 MANPAGES = sealmilter.8 sealmilter.toml.5
 
 .PHONY: build demo test test-packages test-systems test-systems-more deps lint soak interop bench scale fuzz man install clean

@@ -20,18 +20,18 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"sealmilter/testdata/report"
 )
 
 // settings are what the command line says.
@@ -71,7 +71,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-	if s.strict && !allAtBar(lines) {
+	if s.strict && !report.AllAtBar(lines) {
 		os.Exit(1)
 	}
 }
@@ -111,7 +111,7 @@ func pin() error {
 // groups are what is measured, in the order of the table.
 var groups = []struct {
 	name    string
-	measure func(*bench) ([]line, error)
+	measure func(*bench) ([]report.Line, error)
 }{
 	{"openpgp", openPGPProcesses},
 	{"smime", smimeProcesses},
@@ -130,7 +130,7 @@ func groupNames() (names []string) {
 }
 
 // run measures all pairs and writes the table.
-func run(s settings, out io.Writer) ([]line, error) {
+func run(s settings, out io.Writer) ([]report.Line, error) {
 	b, err := newBench(s)
 	if err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func run(s settings, out io.Writer) ([]line, error) {
 		clock = "time passed"
 	}
 	fmt.Fprintf(out, "core %s, %s, medians of %d rounds in turns, MB = 1,000,000 bytes\n", os.Getenv(pinned), clock, s.rounds)
-	var lines []line
+	var lines []report.Line
 	if s.profile != "" {
 		file, err := os.Create(s.profile)
 		if err != nil {
@@ -164,18 +164,8 @@ func run(s settings, out io.Writer) ([]line, error) {
 		lines = append(lines, more...)
 		debug.FreeOSMemory() // what one measured is not the next one's to carry
 	}
-	if err := writeTable(out, lines); err != nil {
+	if err := report.WriteTable(out, lines); err != nil {
 		return nil, err
 	}
-	if s.json == "" {
-		return lines, nil
-	}
-	text, err := json.MarshalIndent(lines, "", "\t")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(s.json), 0o755); err != nil {
-		return nil, err
-	}
-	return lines, os.WriteFile(s.json, append(text, '\n'), 0o644)
+	return lines, report.WriteJSON(s.json, lines)
 }

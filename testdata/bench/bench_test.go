@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"sealmilter/testdata/bed"
+	"sealmilter/testdata/report"
 )
 
 func TestMain(m *testing.M) {
@@ -37,7 +38,7 @@ func TestQuick(t *testing.T) {
 		t.Fatal(err)
 	}
 	var lines []struct {
-		line
+		report.Line
 		Ratio float64
 	}
 	if err := json.Unmarshal(text, &lines); err != nil {
@@ -62,7 +63,7 @@ func TestQuick(t *testing.T) {
 			t.Errorf("%q is not in the table", l.What)
 		}
 		ours := !strings.HasPrefix(l.What, "limit: ")
-		both := ours && l.Kind != heap
+		both := ours && l.Kind != report.Heap
 		switch {
 		case l.Absent != "":
 			t.Errorf("%s: %s", l.What, l.Absent)

@@ -7,6 +7,7 @@ import (
 
 	"sealmilter/keys"
 	"sealmilter/milter/envelope"
+	"sealmilter/testdata/report"
 )
 
 // heapBar is what a message that streams may take beyond its spool.
@@ -15,9 +16,9 @@ const heapBar = 4 << 20
 // heaps measures how much the heap grows, garbage included, while a message is
 // sealed whose spool is a file from the first byte on: what it takes is all
 // beyond the spool.
-func heaps(b *bench) ([]line, error) {
+func heaps(b *bench) ([]report.Line, error) {
 	size := (100 << 20) / b.scale
-	var lines []line
+	var lines []report.Line
 	for _, f := range []struct {
 		what    string
 		form    keys.Form
@@ -28,7 +29,7 @@ func heaps(b *bench) ([]line, error) {
 		{"OpenPGP SEIPDv2 AES-256-GCM", form(keys.OpenPGP, keys.GCM), curveAddress},
 		{"OpenPGP SEIPDv2 AES-256-OCB", form(keys.OpenPGP, keys.OCB), curveAddress},
 	} {
-		l := line{What: "heap beyond the spool, " + f.what, Kind: heap, Size: size, Bar: heapBar}
+		l := report.Line{What: "heap beyond the spool, " + f.what, Kind: report.Heap, Size: size, Bar: heapBar}
 		key := b.keys[f.address].With(keys.KeyOptions{AEAD: f.form.AEAD})
 		if !supported(f.form, key) {
 			l.Absent = "the engine has it not"

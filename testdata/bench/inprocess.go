@@ -14,6 +14,7 @@ import (
 	"sealmilter/keys"
 	"sealmilter/milter/envelope"
 	"sealmilter/milter/envelope/openpgp"
+	"sealmilter/testdata/report"
 )
 
 // The engine's spool as the daemon has it unless told otherwise, and one that
@@ -70,10 +71,10 @@ func base64Step() step {
 
 // inProcess: the engine with the spool in memory, which is what the ciphers
 // beside it have too, is held to the bar; with a file behind it is shown.
-func inProcess(b *bench) ([]line, error) {
+func inProcess(b *bench) ([]report.Line, error) {
 	size := (10 << 20) / b.scale
 	body := newBody(size)
-	var lines []line
+	var lines []report.Line
 	for _, pair := range []struct {
 		what    string
 		f       keys.Form
@@ -91,7 +92,7 @@ func inProcess(b *bench) ([]line, error) {
 		{"the same, spool in a file", form(keys.SMIME, keys.NoAEAD), smimeAddress,
 			inTurn(body, cbcStep(), base64Step()), defaultMemory, 0},
 	} {
-		l, err := b.duel(line{What: pair.what, Kind: speed, Size: size, Bar: pair.bar},
+		l, err := b.duel(report.Line{What: pair.what, Kind: report.Speed, Size: size, Bar: pair.bar},
 			contestant{name: "engine", do: b.sealTimes(pair.f, pair.address, pair.memory, body)},
 			contestant{name: "limit", do: pair.theirs})
 		if err != nil {
@@ -112,7 +113,7 @@ func (b *bench) sealTimes(f keys.Form, address string, memory int64, body []byte
 
 // smallMessages: what a small message costs is its public key operation, for
 // Curve25519 one of X25519 with an ephemeral key: two scalar multiplications.
-func smallMessages(b *bench) ([]line, error) {
+func smallMessages(b *bench) ([]report.Line, error) {
 	const size = 4 << 10
 	times := int(500 / b.scale)
 	body := newBody(size)
@@ -135,7 +136,7 @@ func smallMessages(b *bench) ([]line, error) {
 		_, err := rsa.EncryptPKCS1v15(rand.Reader, b.publicRSA, session)
 		return err
 	}
-	var lines []line
+	var lines []report.Line
 	for _, pair := range []struct {
 		what    string
 		method  keys.Method
@@ -147,7 +148,7 @@ func smallMessages(b *bench) ([]line, error) {
 		{"4 KiB OpenPGP, key parsed, RSA-2048, one public operation", keys.OpenPGP, rsaAddress, publicRSA, 2.5},
 		{"4 KiB S/MIME, key parsed, RSA-2048, one public operation", keys.SMIME, smimeAddress, publicRSA, 2.5},
 	} {
-		l, err := b.duel(line{What: pair.what, Kind: cost, Size: size, Bar: pair.bar},
+		l, err := b.duel(report.Line{What: pair.what, Kind: report.Cost, Size: size, Bar: pair.bar},
 			contestant{"engine", b.sealTimes(form(pair.method, keys.NoAEAD), pair.address, defaultMemory, body), times},
 			contestant{"public key operation", pair.theirs, times})
 		if err != nil {
@@ -159,8 +160,8 @@ func smallMessages(b *bench) ([]line, error) {
 }
 
 // forms are other ways to seal, in process, beside the default of their method.
-func forms(b *bench) ([]line, error) {
-	var lines []line
+func forms(b *bench) ([]report.Line, error) {
+	var lines []report.Line
 	for _, f := range []struct {
 		what    string
 		form    keys.Form
@@ -175,7 +176,7 @@ func forms(b *bench) ([]line, error) {
 			if size > 1<<20 {
 				size /= b.scale
 			}
-			l := line{What: f.what + ", in process, the default form", Kind: speed, Size: size}
+			l := report.Line{What: f.what + ", in process, the default form", Kind: report.Speed, Size: size}
 			key := b.keys[f.address].With(keys.KeyOptions{AEAD: f.form.AEAD})
 			if !supported(f.form, key) {
 				l.Absent = "the engine has it not"
@@ -197,11 +198,11 @@ func forms(b *bench) ([]line, error) {
 }
 
 // limits are what the machine takes for each thing alone.
-func limits(b *bench) ([]line, error) {
+func limits(b *bench) ([]report.Line, error) {
 	size := (10 << 20) / b.scale
 	content := newBody(size)
 	crc := openpgp.NewCRC24()
-	var lines []line
+	var lines []report.Line
 	for _, limit := range []struct {
 		what string
 		step step
@@ -216,7 +217,7 @@ func limits(b *bench) ([]line, error) {
 		if err != nil {
 			return nil, err
 		}
-		lines = append(lines, line{What: "limit: " + limit.what, Kind: speed, Size: size, Theirs: medians[0]})
+		lines = append(lines, report.Line{What: "limit: " + limit.what, Kind: report.Speed, Size: size, Theirs: medians[0]})
 	}
 	return lines, nil
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sealmilter/testdata/report"
 )
 
 // clock is what a contest reads before and after.
@@ -73,7 +75,7 @@ func (s settings) contest(read clock, all ...contestant) ([]float64, error) {
 }
 
 // duel is a contest of two in this process, as a line.
-func (s settings) duel(l line, ours, theirs contestant) (line, error) {
+func (s settings) duel(l report.Line, ours, theirs contestant) (report.Line, error) {
 	medians, err := s.contest(ownTime, ours, theirs)
 	if err == nil {
 		l.Ours, l.Theirs = medians[0], medians[1]

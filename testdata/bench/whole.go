@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"sealmilter/testdata/report"
 )
 
 // peer is another program that seals.
@@ -51,16 +53,16 @@ var openSSL = []peer{
 }
 
 // openPGPProcesses: the bar is held against the best of the peers.
-func openPGPProcesses(b *bench) ([]line, error) {
+func openPGPProcesses(b *bench) ([]report.Line, error) {
 	return b.sizes("OpenPGP AES-256 armored, whole process, ", curveAddress, 50<<20, openPGPPeers, 1.6)
 }
 
-func smimeProcesses(b *bench) ([]line, error) {
+func smimeProcesses(b *bench) ([]report.Line, error) {
 	return b.sizes("S/MIME AES-256-CBC base64, whole process, ", smimeAddress, 25<<20, openSSL, 1.5)
 }
 
 // sizes measures at a large size, which has a bar, and at small ones.
-func (b *bench) sizes(what, address string, large int64, peers []peer, bar float64) (lines []line, err error) {
+func (b *bench) sizes(what, address string, large int64, peers []peer, bar float64) (lines []report.Line, err error) {
 	for _, size := range []int64{large, 1 << 20, 4 << 10} {
 		more, err := b.processes(what, address, size, peers, bar)
 		if err != nil {
@@ -73,7 +75,7 @@ func (b *bench) sizes(what, address string, large int64, peers []peer, bar float
 
 // processes measures ours beside each peer. The bar, if there is one, is that
 // of the fastest.
-func (b *bench) processes(what, address string, size int64, peers []peer, bar float64) ([]line, error) {
+func (b *bench) processes(what, address string, size int64, peers []peer, bar float64) ([]report.Line, error) {
 	if size > 1<<20 {
 		size /= b.scale
 	}
@@ -82,14 +84,14 @@ func (b *bench) processes(what, address string, size int64, peers []peer, bar fl
 		return nil, err
 	}
 	defer os.Remove(mail)
-	lines := make([]line, len(peers))
+	lines := make([]report.Line, len(peers))
 	// The turns are ours, theirs, ours, another's: each of the others is
 	// measured right behind ours, whose median is over all its turns.
 	ours := contestant{name: "sealmilter", do: sealing(mail, b.program, "seal", "--config", b.config, "--to", address)}
 	var contestants []contestant
 	var present []int
 	for i, p := range peers {
-		lines[i] = line{What: what + p.name, Kind: speed, Size: size}
+		lines[i] = report.Line{What: what + p.name, Kind: report.Speed, Size: size}
 		if _, err := exec.LookPath(p.program); err != nil {
 			lines[i].Absent = "not installed"
 			continue

@@ -7,11 +7,12 @@ import (
 
 	"sealmilter/keys"
 	"sealmilter/keys/postgres"
+	"sealmilter/testdata/report"
 )
 
 // effects waits for changes: somebody is known to have no key, a key is
 // inserted, and lookups go on until they have it.
-func effects(ctx context.Context, b *scale) ([]line, error) {
+func effects(ctx context.Context, b *scale) ([]report.Line, error) {
 	store, err := b.open(ctx)
 	if err != nil {
 		return nil, err
@@ -43,9 +44,9 @@ func effects(ctx context.Context, b *scale) ([]line, error) {
 		}
 		taken = append(taken, one.Seconds())
 	}
-	var lines []line
+	var lines []report.Line
 	for _, part := range []float64{0.5, p99, 1} {
-		l := line{What: fmt.Sprintf("INSERT until a cached lookup has it, %s of %d", partName(part), b.changes), Kind: took, Ours: taken.at(part)}
+		l := report.Line{What: fmt.Sprintf("INSERT until a cached lookup has it, %s of %d", partName(part), b.changes), Kind: report.Time, Ours: taken.at(part)}
 		if part == p99 {
 			l.Beside, l.Theirs, l.Bar = "a second", 1, 1
 		}

@@ -11,6 +11,7 @@ import (
 
 	"sealmilter/keys"
 	"sealmilter/keys/postgres"
+	"sealmilter/testdata/report"
 )
 
 // scale is what all measurements share.
@@ -73,7 +74,7 @@ func (b *scale) open(ctx context.Context) (*postgres.Store, error) {
 }
 
 // imports fills the tables.
-func imports(ctx context.Context, b *scale) ([]line, error) {
+func imports(ctx context.Context, b *scale) ([]report.Line, error) {
 	byTrigger, accountsFirst, err := b.loadAccounts(ctx)
 	if err != nil {
 		return nil, err
@@ -101,12 +102,12 @@ func imports(ctx context.Context, b *scale) ([]line, error) {
 		return nil, err
 	}
 	const beside = "validated, stored one by one"
-	return []line{
-		{What: "import: keys by COPY, accounts made by the trigger", Kind: rate, Ours: byTrigger, Beside: beside, Theirs: single},
-		{What: "import: accounts by COPY, then their keys", Kind: rate, Ours: accountsFirst, Beside: beside, Theirs: single},
-		{What: "import: aliases by COPY", Kind: rate, Ours: led},
-		{What: "size of the database", Kind: bytes, Ours: size},
-		{What: "size of the database, an account", Kind: bytes, Ours: size / float64(b.accounts)},
+	return []report.Line{
+		{What: "import: keys by COPY, accounts made by the trigger", Kind: report.Rate, Ours: byTrigger, Beside: beside, Theirs: single},
+		{What: "import: accounts by COPY, then their keys", Kind: report.Rate, Ours: accountsFirst, Beside: beside, Theirs: single},
+		{What: "import: aliases by COPY", Kind: report.Rate, Ours: led},
+		{What: "size of the database", Kind: report.Bytes, Ours: size},
+		{What: "size of the database, an account", Kind: report.Bytes, Ours: size / float64(b.accounts)},
 	}, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sealmilter/keys"
+	"sealmilter/testdata/report"
 )
 
 // p99 is the part of lookups that the bars speak of.
@@ -25,7 +26,7 @@ const p99 = 0.99
 const warmUp = 50
 
 // uncached looks addresses up without a cache, beside who selects one row.
-func uncached(ctx context.Context, b *scale) ([]line, error) {
+func uncached(ctx context.Context, b *scale) ([]report.Line, error) {
 	store, err := b.open(ctx)
 	if err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func uncached(ctx context.Context, b *scale) ([]line, error) {
 	if err != nil {
 		return nil, err
 	}
-	var lines []line
+	var lines []report.Line
 	for i, what := range []string{
 		"pgx: prepared point select",
 		"query of one recipient, all its names, unparsed",
@@ -60,7 +61,7 @@ func uncached(ctx context.Context, b *scale) ([]line, error) {
 		"parsing alone",
 	} {
 		for _, part := range []float64{0.5, p99} {
-			l := line{What: what + ", " + partName(part), Kind: took, Ours: across(rounds[i+1], part),
+			l := report.Line{What: what + ", " + partName(part), Kind: report.Time, Ours: across(rounds[i+1], part),
 				Beside: "pgbench " + partName(part), Theirs: across(rounds[0], part)}
 			if part == p99 && (i == 1 || i == 2) {
 				l.Bar = 2
@@ -163,7 +164,7 @@ func readLog(name string) (taken times, err error) {
 }
 
 // cached looks the same addresses up in a cache and without it, in turns.
-func cached(ctx context.Context, b *scale) ([]line, error) {
+func cached(ctx context.Context, b *scale) ([]report.Line, error) {
 	store, err := b.open(ctx)
 	if err != nil {
 		return nil, err
@@ -181,11 +182,11 @@ func cached(ctx context.Context, b *scale) ([]line, error) {
 	if err != nil {
 		return nil, err
 	}
-	beside := func(part, bar float64) line {
-		return line{What: "lookup cached, " + partName(part), Kind: took, Ours: across(rounds[1], part),
+	beside := func(part, bar float64) report.Line {
+		return report.Line{What: "lookup cached, " + partName(part), Kind: report.Time, Ours: across(rounds[1], part),
 			Beside: "without cache " + partName(part), Theirs: across(rounds[0], part), Bar: bar}
 	}
-	return []line{beside(0.5, 1.0/20), beside(p99, 0)}, nil
+	return []report.Line{beside(0.5, 1.0/20), beside(p99, 0)}, nil
 }
 
 // known is how many accounts are in a cache that always has the answer.
@@ -209,7 +210,7 @@ func cacheSettings(size int64) keys.CacheSettings {
 }
 
 // throughput lets clients look up as fast as they can.
-func throughput(ctx context.Context, b *scale) ([]line, error) {
+func throughput(ctx context.Context, b *scale) ([]report.Line, error) {
 	store, err := b.open(ctx)
 	if err != nil {
 		return nil, err
@@ -228,7 +229,7 @@ func throughput(ctx context.Context, b *scale) ([]line, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []line{{What: fmt.Sprintf("lookups of %d clients, cached", b.clients), Kind: rate, Ours: with, Beside: "without cache", Theirs: without}}, nil
+	return []report.Line{{What: fmt.Sprintf("lookups of %d clients, cached", b.clients), Kind: report.Rate, Ours: with, Beside: "without cache", Theirs: without}}, nil
 }
 
 // answered is how many lookups so many clients have answered in a second, of

@@ -9,11 +9,12 @@ import (
 	"sync/atomic"
 
 	"sealmilter/keys"
+	"sealmilter/testdata/report"
 )
 
 // fullCache fills a cache with keys and holds its own estimate, which is what
 // its setting bounds, to the heap.
-func fullCache(ctx context.Context, b *scale) ([]line, error) {
+func fullCache(ctx context.Context, b *scale) ([]report.Line, error) {
 	store, err := b.open(ctx)
 	if err != nil {
 		return nil, err
@@ -43,7 +44,7 @@ func fullCache(ctx context.Context, b *scale) ([]line, error) {
 	grown := liveHeap() - before
 	stats := cache.Stats()
 	runtime.KeepAlive(cache)
-	return []line{{What: fmt.Sprintf("heap of a full cache, %s parsed keys", grouped(float64(held.Load()))), Kind: bytes, Ours: grown,
+	return []report.Line{{What: fmt.Sprintf("heap of a full cache, %s parsed keys", report.Grouped(float64(held.Load()))), Kind: report.Bytes, Ours: grown,
 		Beside: "its setting", Theirs: float64(stats.Bytes), Bar: 1.1}}, nil
 }
 
@@ -84,7 +85,7 @@ const zipf = 1.1
 
 // smallCache asks a cache much more than it can hold, and looks at the heap ten
 // times in between.
-func smallCache(ctx context.Context, b *scale) ([]line, error) {
+func smallCache(ctx context.Context, b *scale) ([]report.Line, error) {
 	store, err := b.open(ctx)
 	if err != nil {
 		return nil, err
@@ -122,18 +123,18 @@ func smallCache(ctx context.Context, b *scale) ([]line, error) {
 	runtime.KeepAlive(cache)
 	hits := float64(stats.Hits - warm.Hits)
 	asked := hits + float64(stats.Loads-warm.Loads+stats.Waits-warm.Waits)
-	return []line{
-		{What: fmt.Sprintf("heap of a cache of %s, %s random lookups", sizeText(b.small), grouped(float64(b.drawn))), Kind: bytes, Ours: most,
+	return []report.Line{
+		{What: fmt.Sprintf("heap of a cache of %s, %s random lookups", report.Size(b.small), report.Grouped(float64(b.drawn))), Kind: report.Bytes, Ours: most,
 			Beside: "its setting", Theirs: float64(b.small), Bar: 1.1},
-		{What: fmt.Sprintf("names found in that cache, Zipf %.1f", zipf), Kind: share, Ours: hits / asked},
-		{What: "names held in that cache", Kind: count, Ours: float64(stats.Entries)},
+		{What: fmt.Sprintf("names found in that cache, Zipf %.1f", zipf), Kind: report.Share, Ours: hits / asked},
+		{What: "names held in that cache", Kind: report.Count, Ours: float64(stats.Entries)},
 	}, nil
 }
 
 // strangers fills a cache with what whoever tries addresses makes it remember:
 // that nobody is enrolled. Such answers are small, and what is around them is most
 // of what they take.
-func strangers(ctx context.Context, b *scale) ([]line, error) {
+func strangers(ctx context.Context, b *scale) ([]report.Line, error) {
 	store, err := b.open(ctx)
 	if err != nil {
 		return nil, err
@@ -164,9 +165,9 @@ func strangers(ctx context.Context, b *scale) ([]line, error) {
 	grown := liveHeap() - before
 	stats := cache.Stats()
 	runtime.KeepAlive(cache)
-	return []line{
-		{What: fmt.Sprintf("heap of a cache of %s, full of nobody", sizeText(b.small)), Kind: bytes, Ours: grown,
+	return []report.Line{
+		{What: fmt.Sprintf("heap of a cache of %s, full of nobody", report.Size(b.small)), Kind: report.Bytes, Ours: grown,
 			Beside: "its setting", Theirs: float64(b.small), Bar: 1.1},
-		{What: "names held in that cache, of nobody", Kind: count, Ours: float64(stats.Entries)},
+		{What: "names held in that cache, of nobody", Kind: report.Count, Ours: float64(stats.Entries)},
 	}, nil
 }

@@ -9,12 +9,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"sealmilter/testdata/report"
 )
 
 // plans asks the server how it finds what lookups ask for, within the functions
 // too: by auto_explain, which only a superuser may load. It is asked often
 // enough for plans that are kept for every argument.
-func plans(ctx context.Context, b *scale) ([]line, error) {
+func plans(ctx context.Context, b *scale) ([]report.Line, error) {
 	config, err := pgx.ParseConfig(b.server.url("postgres"))
 	if err != nil {
 		return nil, err
@@ -65,5 +67,5 @@ func plans(ctx context.Context, b *scale) ([]line, error) {
 	if scanned != "" {
 		fmt.Fprintf(os.Stderr, "a plan that does not use the indexes:\n%s\n", scanned)
 	}
-	return []line{{What: "plans of lookups that read by indexes alone", Kind: count, Ours: float64(indexed), Beside: "plans seen", Theirs: float64(seen), Bar: 1}}, nil
+	return []report.Line{{What: "plans of lookups that read by indexes alone", Kind: report.Count, Ours: float64(indexed), Beside: "plans seen", Theirs: float64(seen), Bar: 1}}, nil
 }

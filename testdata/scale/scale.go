@@ -21,7 +21,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -33,6 +32,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"sealmilter/testdata/report"
 )
 
 // settings are what the command line says.
@@ -83,7 +84,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "scale:", err)
 		os.Exit(1)
 	}
-	if s.strict && !allAtBar(lines) {
+	if s.strict && !report.AllAtBar(lines) {
 		os.Exit(1)
 	}
 }
@@ -91,7 +92,7 @@ func main() {
 // groups are what is measured, in the order of the table.
 var groups = []struct {
 	name    string
-	measure func(context.Context, *scale) ([]line, error)
+	measure func(context.Context, *scale) ([]report.Line, error)
 }{
 	{"import", imports},
 	{"plans", plans},
@@ -112,7 +113,7 @@ func groupNames() (names []string) {
 }
 
 // run measures everything and writes the table.
-func run(ctx context.Context, s settings, out io.Writer) (lines []line, err error) {
+func run(ctx context.Context, s settings, out io.Writer) (lines []report.Line, err error) {
 	b, err := newScale(ctx, s)
 	if err != nil {
 		return nil, err
@@ -123,7 +124,7 @@ func run(ctx context.Context, s settings, out io.Writer) (lines []line, err erro
 		return nil, err
 	}
 	fmt.Fprintf(out, "PostgreSQL %s over its unix socket, %s accounts; p50 is the median of %d rounds in turns, p99 the quietest's\n",
-		version, grouped(float64(s.accounts)), s.rounds)
+		version, report.Grouped(float64(s.accounts)), s.rounds)
 	for _, g := range groups {
 		if s.only != "" && s.only != g.name && g.name != "import" {
 			continue
@@ -137,24 +138,14 @@ func run(ctx context.Context, s settings, out io.Writer) (lines []line, err erro
 		fmt.Fprintf(os.Stderr, "scale: %s took %v\n", g.name, time.Since(began).Round(time.Second/10))
 		debug.FreeOSMemory() // what one measured is not the next one's to carry
 	}
-	if err := writeTable(out, lines); err != nil {
+	if err := report.WriteTable(out, lines); err != nil {
 		return nil, err
 	}
-	if s.json == "" {
-		return lines, nil
-	}
-	text, err := json.MarshalIndent(lines, "", "\t")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(s.json), 0o755); err != nil {
-		return nil, err
-	}
-	return lines, os.WriteFile(s.json, append(text, '\n'), 0o644)
+	return lines, report.WriteJSON(s.json, lines)
 }
 
 // profiled measures one group, with a CPU profile of it where that was asked.
-func (b *scale) profiled(ctx context.Context, name string, measure func(context.Context, *scale) ([]line, error)) ([]line, error) {
+func (b *scale) profiled(ctx context.Context, name string, measure func(context.Context, *scale) ([]report.Line, error)) ([]report.Line, error) {
 	if b.profile == "" {
 		return measure(ctx, b)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"sealmilter/testdata/bed"
+	"sealmilter/testdata/report"
 )
 
 // TestQuick runs the whole program with few accounts. What it measures so says
@@ -29,7 +30,7 @@ func TestQuick(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var lines []line
+	var lines []report.Line
 	if err := json.Unmarshal(text, &lines); err != nil {
 		t.Fatal(err)
 	}
