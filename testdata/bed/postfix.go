@@ -163,8 +163,12 @@ func (p *Postfix) WaitLog(t testing.TB, text string, timeout time.Duration) {
 
 // QueueEmpty says whether no message is in the queue, deferred ones included.
 func (p *Postfix) QueueEmpty() bool {
+	return p.queuesEmpty("maildrop", "incoming", "active", "deferred", "hold")
+}
+
+func (p *Postfix) queuesEmpty(queues ...string) bool {
 	empty := true
-	for _, queue := range []string{"maildrop", "incoming", "active", "deferred", "hold"} {
+	for _, queue := range queues {
 		filepath.WalkDir(filepath.Join(p.Dir, "queue", queue), func(_ string, d fs.DirEntry, err error) error {
 			if err == nil && !d.IsDir() {
 				empty = false
@@ -175,9 +179,11 @@ func (p *Postfix) QueueEmpty() bool {
 	return empty
 }
 
-// Flush has everything in the queue tried again now.
+// Flush has everything in the queue tried again now. A message of which one
+// recipient is still tried is none that could be: it would wait for minutes.
 func (p *Postfix) Flush(t testing.TB) {
 	t.Helper()
+	p.waitFor(t, "nothing to be under way", 10*time.Second, func() bool { return p.queuesEmpty("maildrop", "incoming", "active") })
 	p.run(t, "flush")
 }
 
