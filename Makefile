@@ -15,7 +15,7 @@ LDFLAGS  = $(STRIP) -X main.version=$(VERSION)
 PACKAGES = ./... ./testdata/bed ./testdata/bench ./testdata/hostile ./testdata/interop ./testdata/messages ./testdata/mta ./testdata/report ./testdata/scale
 MANPAGES = sealmilter.8 sealmilter.toml.5
 
-.PHONY: build demo test test-packages test-systems test-systems-more deps lint soak interop bench scale fuzz man install clean
+.PHONY: build demo test test-packages test-breaking test-splitting test-systems deps lint soak interop bench scale fuzz man install clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/sealmilter ./cmd/sealmilter
@@ -29,20 +29,26 @@ demo: build
 #
 # The daemons of testdata/mta are processes of their own, in which the race
 # detector of the tests sees nothing. Those tests wait more than they compute:
-# two halves of them run beside the others.
-HALF = '^Test(Interrupted|Equal|Sendmail|Split|Failover|Change)'
+# thirds of them run beside the others.
+BREAKING  = ^Test(Interrupted|Equal|Failover|Change)
+SPLITTING = ^Test(Sendmail|Split)
+SYSTEMS   = REQUIRE_SERVERS=1 $(GO) test -count 1 -timeout 20m
+
 test: deps lint
-	@$(MAKE) --no-print-directory -j3 --output-sync=target test-packages test-systems test-systems-more
+	@$(MAKE) --no-print-directory -j4 --output-sync=target test-packages test-breaking test-splitting test-systems
 	@GO=$(GO) sh testdata/fuzz.sh 2s brief
 
 test-packages:
 	REQUIRE_SERVERS=1 $(GO) test -race -count 1 -timeout 20m $(filter-out ./testdata/mta,$(PACKAGES))
 
-test-systems:
-	REQUIRE_SERVERS=1 $(GO) test -count 1 -timeout 20m -run $(HALF) ./testdata/mta
+test-breaking:
+	$(SYSTEMS) -run '$(BREAKING)' ./testdata/mta
 
-test-systems-more:
-	REQUIRE_SERVERS=1 $(GO) test -count 1 -timeout 20m -skip $(HALF) ./testdata/mta
+test-splitting:
+	$(SYSTEMS) -run '$(SPLITTING)' ./testdata/mta
+
+test-systems:
+	$(SYSTEMS) -skip '$(BREAKING)|$(SPLITTING)' ./testdata/mta
 
 deps:
 	@sh testdata/bed/install.sh
