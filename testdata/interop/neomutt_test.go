@@ -33,7 +33,7 @@ func looks(shownSubject, shownText string) result {
 
 // muttrc shows the subject and the plain text, and asks nobody anything.
 const muttrc = `set mbox_type=Maildir crypt_use_gpgme=yes charset=utf-8 send_charset=utf-8
-set header_cache= wait_key=no help=no markers=no smart_wrap=no wrap=0 pager_index_lines=0 crypt_protected_headers_read=yes
+set header_cache="" wait_key=no help=no markers=no smart_wrap=no wrap=0 pager_index_lines=0 crypt_protected_headers_read=yes
 unset mark_old
 ignore *
 unignore subject
