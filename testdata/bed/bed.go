@@ -5,6 +5,8 @@
 package bed
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -49,16 +51,51 @@ func Skip(t testing.TB, why string) {
 	t.Skip(why)
 }
 
-// FreePort returns a TCP port that nothing listened on at 127.0.0.1 a moment
-// ago.
+// FreePort returns a TCP port on which nothing listens at 127.0.0.1, and which
+// is the test's until its end, although servers that it starts open it later
+// and perhaps more than once. It is below those that the system gives to
+// connections and to listeners that ask for any, and no other test gets it, in
+// whatever process: a name among the abstract unix sockets stands for it, which
+// goes with the process at the latest.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	first, past := firstPort, ephemeralPort(t)
+	at := rand.IntN(past - first)
+	for range past - first {
+		port := first + at
+		at = (at + 1) % (past - first)
+		claim, err := net.Listen("unix", claimName(port))
+		if err != nil {
+			continue // another test's
+		}
+		if ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			ln.Close()
+			t.Cleanup(func() { claim.Close() })
+			return port
+		}
+		claim.Close()
+	}
+	t.Fatalf("no port between %d and %d is free", first, past)
+	return 0
+}
+
+func claimName(port int) string { return fmt.Sprintf("@sealmilter-test-port-%d", port) }
+
+// firstPort is above the ports that services are commonly given.
+const firstPort = 12000
+
+// ephemeralPort is the first of the ports that the system gives out by itself.
+func ephemeralPort(t testing.TB) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	var port int
+	if _, err := fmt.Sscan(string(text), &port); err != nil || port <= firstPort {
+		return 65536 // those are all that there are
+	}
+	return port
 }
 
 // Dir makes a folder below /tmp that other users may enter, as the servers

@@ -29,7 +29,7 @@ func importEach(t *testing.T, all []*sealed, take func(file string) (said string
 			continue
 		}
 		done[s.owner.name] = true
-		if said, err := take(s.owner.identity.PKCS12(t)); err != nil {
+		if said, err := s.owner.identity.ImportPKCS12(t, take); err != nil {
 			refused[s.owner.name] = said + " (" + err.Error() + ")"
 		}
 	}

@@ -203,7 +203,7 @@ type gate struct {
 
 func newGate(t *testing.T, target string) *gate {
 	t.Helper()
-	g := &gate{addr: "127.0.0.1:0", target: target}
+	g := &gate{addr: fmt.Sprintf("127.0.0.1:%d", bed.FreePort(t)), target: target}
 	g.open(t, 0)
 	t.Cleanup(g.shut)
 	return g
@@ -220,7 +220,7 @@ func (g *gate) open(t *testing.T, n int) {
 	}
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
-	g.addr, g.listener, g.accepted, g.cutAfter = listener.Addr().String(), listener, 0, n
+	g.listener, g.accepted, g.cutAfter = listener, 0, n
 	go func() {
 		for {
 			conn, err := listener.Accept()
