@@ -30,7 +30,9 @@ var (
 type conn struct {
 	net.Conn
 	in      *bufio.Reader
-	said    int // bytes that the server said since it was last asked
+	rest    []byte // of a line of which Read has given out the beginning
+	within  bool   // what comes next is not the beginning of a line
+	said    int    // bytes that the server said since it was last asked
 	timeout time.Duration
 }
 
@@ -40,20 +42,34 @@ func newConn(c net.Conn, timeout time.Duration) *conn {
 
 // Read reads at most to the end of a line.
 func (c *conn) Read(p []byte) (int, error) {
+	if len(c.rest) == 0 {
+		if err := c.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+// fill reads a line, or a part of a long one. To a code without text, which is a
+// whole reply (RFC 5321, section 4.2), it adds the blank without which neither
+// go-smtp nor net/textproto takes it for one.
+func (c *conn) fill() error {
 	if c.said >= maxReply {
-		return 0, errReplyTooLong
+		return errReplyTooLong
 	}
-	if _, err := c.in.Peek(1); err != nil {
-		return 0, err
+	line, err := c.in.ReadSlice('\n')
+	if len(line) == 0 {
+		return err // where there is something, the next Read meets the error again
 	}
-	line, _ := c.in.Peek(c.in.Buffered())
-	if end := bytes.IndexByte(line, '\n'); end >= 0 {
-		line = line[:end+1]
+	c.said += len(line)
+	c.rest = line
+	if code := bytes.TrimRight(line, "\r\n"); !c.within && len(code) == 3 && err == nil {
+		c.rest = []byte(string(code) + " \r\n")
 	}
-	n := copy(p, line)
-	c.said += n
-	_, err := c.in.Discard(n)
-	return n, err
+	c.within = err != nil
+	return nil
 }
 
 // Write writes a command. The server must have been silent since its last
@@ -86,7 +102,7 @@ func (c *conn) writeData(p []byte) error {
 // without waiting for it. That the server is gone is left to be found by
 // whoever reads or writes.
 func (c *conn) silent() error {
-	if c.in.Buffered() > 0 {
+	if len(c.rest) > 0 || c.in.Buffered() > 0 {
 		return errOutOfTurn
 	}
 	socket, ok := c.Conn.(syscall.Conn)

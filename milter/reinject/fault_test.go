@@ -242,3 +242,32 @@ func TestOldServer(t *testing.T) {
 		t.Errorf("dropped %s", got)
 	}
 }
+
+// TestBareCodes: a reply may be a code alone (RFC 5321, section 4.2), and that of
+// the data above all must be understood: the message is sent again otherwise.
+func TestBareCodes(t *testing.T) {
+	for _, end := range []string{"\r\n", "\n"} {
+		s := startScripted(t, map[string][]string{
+			"": {"220" + end}, "EHLO": {"250-hello" + end + "250" + end}, "MAIL": {"250" + end}, "RCPT": {"250" + end, "251" + end},
+			"DATA": {"354" + end}, ".": {"250" + end}, "QUIT": {"221" + end},
+		})
+		session, err := Target{Address: s.addr}.Dial(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			out, err := session.Send(context.Background(), oneMessage())
+			if err != nil || !out.Accepted(0) || !out.Accepted(1) {
+				t.Errorf("%+v, %v", out, err)
+			}
+		}
+		if err := session.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	s := startScripted(t, usual(map[string][]string{".": {"550\r\n"}}))
+	_, err := Target{Address: s.addr}.Send(context.Background(), oneMessage())
+	if ending(err) != `550 at . of ""` {
+		t.Errorf("refused without a word: %v", err)
+	}
+}
