@@ -11,6 +11,9 @@
 --   INSERT INTO public.openpgp_key (username, key)
 --     VALUES ('ann@example.org', '-----BEGIN PGP PUBLIC KEY BLOCK----- ...');
 --
+-- A certificate may stand there as well. What a key's reader has chosen goes into
+-- options, such as '{"aead": "gcm"}': the names are those of sealmilter key set.
+--
 -- Postfix shows a milter the recipient before it expands aliases, so that the
 -- function below expands them, as the maps that PostfixAdmin has for Postfix
 -- do. A name is looked up by itself alone: that ann+list@example.org may be
@@ -56,6 +59,11 @@ CREATE TABLE IF NOT EXISTS public.openpgp_key (
   key      text NOT NULL CONSTRAINT key_is_empty CHECK (key ~ '[^[:space:]]'),
   added    timestamptz NOT NULL DEFAULT now()
 );
+ALTER TABLE public.openpgp_key ADD COLUMN IF NOT EXISTS options jsonb NOT NULL DEFAULT '{}'
+  CONSTRAINT options_not_an_object         CHECK (jsonb_typeof(options) = 'object')
+  CONSTRAINT aead_neither_gcm_nor_ocb      CHECK (options -> 'aead' IN ('"gcm"', '"ocb"'))
+  CONSTRAINT oaep_neither_true_nor_false   CHECK (jsonb_typeof(options -> 'oaep') = 'boolean')
+  CONSTRAINT ml_kem_neither_true_nor_false CHECK (jsonb_typeof(options -> 'ml_kem') = 'boolean');
 -- A key that is there twice stays in use when it is deleted once.
 CREATE UNIQUE INDEX IF NOT EXISTS key_is_enrolled_already ON public.openpgp_key (username, hashtextextended(key, 0));
 COMMENT ON TABLE public.openpgp_key IS 'The OpenPGP keys that mail to a mailbox is sealed to, any number for each.';
@@ -68,7 +76,7 @@ GRANT USAGE ON SCHEMA public TO sealmilter_owner;
 GRANT SELECT (username) ON public.mailbox TO sealmilter_owner;
 GRANT SELECT (address, goto, active) ON public.alias TO sealmilter_owner;
 GRANT SELECT (alias_domain, target_domain, active) ON public.alias_domain TO sealmilter_owner;
-GRANT SELECT (username, key) ON public.openpgp_key TO sealmilter_owner;
+GRANT SELECT (username, key, options) ON public.openpgp_key TO sealmilter_owner;
 
 CREATE SCHEMA IF NOT EXISTS sealmilter AUTHORIZATION sealmilter_owner;
 COMMENT ON SCHEMA sealmilter IS 'Whose mail is sealed, and to which keys: functions on the tables of PostfixAdmin.';
@@ -140,13 +148,21 @@ $$;
 COMMENT ON FUNCTION sealmilter.alias_ends(text) IS
   'Where an alias of PostfixAdmin leads in the end. No row: in a circle, or the address is no alias.';
 
+-- It is in PL/pgSQL because the server makes a plan of that once for each
+-- session; of SQL that runs with its owner's rights it would make one for each
+-- call. The plan may be older than most of the rows, hence indexes whatever it
+-- thinks of their number.
 CREATE OR REPLACE FUNCTION sealmilter.recipient_keys(addresses text[])
 RETURNS TABLE (address text, account text, enabled boolean, method text, cipher text, key text, options jsonb)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-  SELECT asked.address,
-    CASE WHEN asked.is_alias THEN coalesce(ends.name, asked.address) ELSE own.username END,
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+  SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY SELECT asked.address,
+    CASE WHEN asked.is_alias THEN coalesce(ends.name, asked.address) ELSE own.username::text END,
     CASE WHEN own.username IS NOT NULL THEN true END, NULL::text, NULL::text, one.key,
-    CASE WHEN asked.is_alias AND ends.name IS NULL THEN '{"circle": true}'::jsonb END
+    CASE WHEN asked.is_alias AND ends.name IS NULL THEN '{"circle": true}'::jsonb
+      WHEN one.options <> '{}' THEN jsonb_build_object('key', one.options) END
   FROM (
     SELECT DISTINCT u.address, here.name,
       EXISTS (
@@ -163,8 +179,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET j
     WHERE m.username = CASE WHEN asked.is_alias THEN ends.name ELSE asked.name END OFFSET 0
   ) AS own ON true
   LEFT JOIN LATERAL (
-    SELECT k.key FROM public.openpgp_key AS k WHERE k.username = own.username OFFSET 0
-  ) AS one ON true
+    SELECT k.key, k.options FROM public.openpgp_key AS k WHERE k.username = own.username OFFSET 0
+  ) AS one ON true;
+END
 $$;
 COMMENT ON FUNCTION sealmilter.recipient_keys(text[]) IS
   'All that sealmilter asks: the keys of each address, on the tables of PostfixAdmin. At least one row for each address.';

@@ -120,6 +120,12 @@ func testPostfixadmin(t *testing.T, server *bed.Postgres) {
 	if warnings, err := s.Check(context.Background()); err != nil || len(warnings) != 0 {
 		t.Errorf("Check: %q, %v", warnings, err)
 	}
+	server.SQL(t, database, `UPDATE openpgp_key SET options = '{"aead": "gcm"}' WHERE key = 'ANN 2'`)
+	found, err := s.RecipientKeys(context.Background(), []string{"info@example.org"})
+	slices.SortFunc(found, func(a, b keys.Row) int { return strings.Compare(a.Key, b.Key) })
+	if err != nil || len(found) != 2 || len(found[0].Options) != 0 || string(found[1].Options) != `{"key": {"aead": "gcm"}}` {
+		t.Errorf("a key with options: %+v, %v", found, err)
+	}
 	// A key goes with its mailbox, and follows it to another name.
 	server.SQL(t, database, `UPDATE mailbox SET username = 'robert@example.org' WHERE username = 'bob@example.org';
 		DELETE FROM alias WHERE address = 'bob@example.org'; DELETE FROM mailbox WHERE username = 'gone@example.org'`)
