@@ -62,6 +62,25 @@ type KeyOptions struct {
 // keyOptions is the name under which a row's options hold those of its key.
 const keyOptions = "key"
 
+// UnmarshalJSON reads the options by their names as they are spelled, and no
+// other: a database looks at the values of those names alone, so that what
+// stands under "AEAD" may be anything.
+func (o *KeyOptions) UnmarshalJSON(text []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(text, &all); err != nil {
+		return err
+	}
+	*o = KeyOptions{}
+	for name, into := range map[string]any{"aead": &o.AEAD, "oaep": &o.OAEP, "ml_kem": &o.MLKEM} {
+		if value, there := all[name]; there {
+			if err := json.Unmarshal(value, into); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // ParseKeyOptions reads the options of a key, a JSON object. Names that it does
 // not know are for others; a value that nobody knows is an error.
 func ParseKeyOptions(text []byte) (o KeyOptions, err error) {
@@ -69,7 +88,7 @@ func ParseKeyOptions(text []byte) (o KeyOptions, err error) {
 		return o, nil
 	}
 	if err := json.Unmarshal(text, &o); err != nil {
-		return o, errors.New("the options of a key are no JSON object with aead, oaep and ml_kem")
+		return KeyOptions{}, errors.New("the options of a key are no JSON object with aead, oaep and ml_kem")
 	}
 	if !slices.Contains([]AEAD{NoAEAD, GCM, OCB}, o.AEAD) {
 		return o, fmt.Errorf("a key's option aead is %q, which is neither %s nor %s", o.AEAD, GCM, OCB)

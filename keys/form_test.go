@@ -135,6 +135,7 @@ func TestKeyOptions(t *testing.T) {
 		{"empty", rows{row(all["v4"], `{}`)}, ``, []KeyOptions{{}}},
 		{"a key's", rows{row(all["v4"], `{"key":{"aead":"ocb"}}`)}, ``, []KeyOptions{{AEAD: OCB}}},
 		{"an account's too", rows{row(all["v4"], `{"no_key": "pass", "key":{"aead":"gcm","later":1}}`)}, `{"no_key":"pass"}`, []KeyOptions{{AEAD: GCM}}},
+		{"a name in another case, which is another name", rows{row(all["v4"], `{"key":{"AEAD":"GCM","Oaep":5,"aead":"ocb"}}`)}, ``, []KeyOptions{{AEAD: OCB}}},
 		{"of one key of two", rows{row(all["v4"], `{"always": true, "key": {"ml_kem":true}}`), row(all["certificate"], `{"always":true}`)}, `{"always":true}`, []KeyOptions{{MLKEM: true}, {}}},
 		{"a certificate's", rows{row(all["certificate"], `{"key":{"aead":"gcm","oaep":true}}`)}, ``, []KeyOptions{{AEAD: GCM, OAEP: true}}},
 		{"accounts that differ", rows{row(all["v4"], `{"always":true}`), row(all["certificate"], `{"always":false}`)}, "error", nil},

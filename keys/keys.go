@@ -113,6 +113,9 @@ type Accounts interface {
 	// SetAccount stores choices for the account at their Address, and makes it
 	// where there is none. An empty Cipher is AES256, nil Options are none.
 	SetAccount(ctx context.Context, choices Choices) error
+	// WithOptions lists the accounts that have options, ordered by address,
+	// without holding them all in memory.
+	WithOptions(ctx context.Context) iter.Seq2[Choices, error]
 }
 
 // KeyState is what has become of a key since it was enrolled.
@@ -147,9 +150,10 @@ type Enrolled struct {
 	Options     KeyOptions // of the keys in this entry
 	State       KeyState
 	StateSince  time.Time
-	Fingerprint string    // "" until somebody has read the key as it is now
-	Problem     string    // what was found when the key was last checked, "" for nothing
-	Checked     time.Time // when that was; zero: never
+	Fingerprint string          // "" until somebody has read the key as it is now
+	Problem     string          // what was found when the key was last checked, "" for nothing
+	Checked     time.Time       // when that was; zero: never
+	Chosen      json.RawMessage // what Options were read from, with whatever else stands there
 }
 
 // ErrNoSuchKey is returned where a key to be changed or removed is not in the

@@ -23,8 +23,9 @@ func keyCheckCommand() *cobra.Command {
 		Long: `check reads the keys of an address, or with --all every key there is, and finds
 what only a parser sees, whoever wrote them: what cannot be read or sealed to,
 what has expired or will within 30 days, what its holder has revoked, keys that
-name other addresses, keys that are there twice, and accounts whose addresses are
-not spelled as mail is looked up.
+name other addresses, keys that are there twice, accounts whose addresses are
+not spelled as mail is looked up, and options of keys and accounts that cannot be
+followed or that nobody reads.
 
 --fix-status notes what it found beside each key, where SQL can see it, and puts
 an active key that its holder has revoked into the state revoked. It changes nothing else:
@@ -61,7 +62,7 @@ func runKeyCheck(cmd *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
-		if c.keys == 0 {
+		if c.keys == 0 && len(c.counts) == 0 {
 			fmt.Fprintln(cmd.ErrOrStderr(), "no key is enrolled")
 			return nil
 		}
@@ -73,10 +74,10 @@ func runKeyCheck(cmd *cobra.Command, args []string) error {
 	})
 }
 
-// finding is one thing that is wrong with an enrolled key. The JSON names are
-// an interface: they are added to, never changed.
+// finding is one thing that is wrong with an enrolled key, or with an account.
+// The JSON names are an interface: they are added to, never changed.
 type finding struct {
-	Row         int64  `json:"row"`
+	Row         int64  `json:"row,omitempty"` // 0: it is the account's
 	Address     string `json:"address"`
 	Fingerprint string `json:"fingerprint,omitempty"`
 	Finding     string `json:"finding"` // a word: a keys.Reason, or one of those below
@@ -86,7 +87,7 @@ type finding struct {
 // What key check finds beyond the reasons for which a key is refused.
 const (
 	foundExpiring = "expiring"  // within warnWithin
-	foundOptions  = "options"   // its options are for keys of another kind
+	foundOptions  = "options"   // options that cannot be followed, or that nobody reads
 	foundTwice    = "duplicate" // the account has it in another row, too
 	foundSpelling = "spelling"  // mail is looked up by another spelling of its address
 	foundAccounts = "accounts"  // several accounts are one by that spelling
@@ -117,12 +118,8 @@ func (c *keyChecker) run(ctx context.Context, address string) error {
 			return err
 		}
 		found = append(found, spelled...)
-		for _, f := range found {
-			c.counts[f.Finding]++
-			c.progress.clear()
-			if err := c.out.write(f); err != nil {
-				return err
-			}
+		if err := c.tell(found); err != nil {
+			return err
 		}
 		if c.fix {
 			for _, row := range rows {
@@ -130,6 +127,42 @@ func (c *keyChecker) run(ctx context.Context, address string) error {
 					return err
 				}
 			}
+		}
+	}
+	return c.runAccounts(ctx, address)
+}
+
+// runAccounts checks what an account has chosen, or all that have chosen
+// something, whether they have keys or not.
+func (c *keyChecker) runAccounts(ctx context.Context, address string) error {
+	if address != "" {
+		choices, err := c.st.Account(ctx, address)
+		if errors.Is(err, keys.ErrNoSuchAccount) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return c.tell(judgeAccountOptions(choices))
+	}
+	for choices, err := range c.st.WithOptions(ctx) {
+		if err != nil {
+			return err
+		}
+		if err := c.tell(judgeAccountOptions(choices)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell counts findings and writes them.
+func (c *keyChecker) tell(found []finding) error {
+	for _, f := range found {
+		c.counts[f.Finding]++
+		c.progress.clear()
+		if err := c.out.write(f); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -222,7 +255,11 @@ func (w *findingWriter) write(f finding) error {
 	if w.json != nil {
 		return w.json.Encode(f)
 	}
-	_, err := fmt.Fprintf(w.w, "row:%d %s %s %s: %s\n", f.Row, printable(f.Address), orDash(f.Fingerprint), f.Finding, oneLine(f.Text))
+	what := "account"
+	if f.Row != 0 {
+		what = fmt.Sprintf("row:%d", f.Row)
+	}
+	_, err := fmt.Fprintf(w.w, "%s %s %s %s: %s\n", what, printable(f.Address), orDash(f.Fingerprint), f.Finding, oneLine(f.Text))
 	return err
 }
 

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -11,6 +14,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"sealmilter/keys"
+	"sealmilter/policy"
 )
 
 // warnWithin is how long before the end of a key it is told.
@@ -29,6 +33,9 @@ func judgeAccount(rows []enrolledRow, now time.Time) (found []finding) {
 		if row.problem != nil {
 			add("", unreadWord(row.problem), "%s; while it is active, mail for the account is deferred unless another key of it can be used", row.problem)
 		}
+		for _, text := range unreadOptions(row.Chosen, keyOptionNames()) {
+			add(row.Fingerprint, foundOptions, "%s", text)
+		}
 		for _, key := range row.keys {
 			if first, twice := seen[key.Fingerprint]; twice {
 				add(key.Fingerprint, foundTwice, "the account has the same key in row:%d, perhaps an older copy", first)
@@ -43,6 +50,44 @@ func judgeAccount(rows []enrolledRow, now time.Time) (found []finding) {
 		}
 	}
 	return found
+}
+
+// judgeAccountOptions finds options of an account that keep its mail waiting, and
+// those that say nothing because their names are spelled in another way: who
+// has written "nokey" believes that mail waits where it passes.
+func judgeAccountOptions(choices keys.Choices) (found []finding) {
+	add := func(text string) {
+		found = append(found, finding{Address: choices.Address, Finding: foundOptions, Text: text})
+	}
+	if _, err := policy.ParseSettings(choices.Options); err != nil {
+		whose := "the account"
+		if strings.HasPrefix(choices.Address, "@") {
+			whose = "all accounts of the domain that have not chosen otherwise"
+		}
+		add(fmt.Sprintf("%s; mail for %s is deferred", err, whose))
+	}
+	for _, text := range unreadOptions(choices.Options, optionNames()) {
+		add(text)
+	}
+	return found
+}
+
+// unreadOptions finds names in options that nobody reads and that are spelled
+// almost as one of those that there are. Other names may be the site's own.
+func unreadOptions(options json.RawMessage, names []string) (texts []string) {
+	all, err := readOptions(options)
+	if err != nil {
+		return nil // no store has such
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if slices.Contains(names, name) {
+			continue
+		}
+		if meant := nearest(strings.ToLower(name), names); meant != "" {
+			texts = append(texts, fmt.Sprintf("nobody reads the option %q, did you mean %s?", name, meant))
+		}
+	}
+	return texts
 }
 
 // unreadWord is why a key cannot be read, in one word.

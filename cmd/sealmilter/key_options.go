@@ -58,11 +58,18 @@ func readKeyChoices(cmd *cobra.Command) (choices keyChoices, err error) {
 	return choices, nil
 }
 
-func parseKeyChoice(option string) (keyChoice, error) {
-	name, value, hasValue := strings.Cut(option, "=")
-	var names []string
+// keyOptionNames are the options that a key can have.
+func keyOptionNames() (names []string) {
 	for _, known := range keyOptionValues {
 		names = append(names, known.name)
+	}
+	return names
+}
+
+func parseKeyChoice(option string) (keyChoice, error) {
+	name, value, hasValue := strings.Cut(option, "=")
+	names := keyOptionNames()
+	for _, known := range keyOptionValues {
 		switch {
 		case known.name != name:
 		case !hasValue: // who writes "ml_kem" hardly means to take it away

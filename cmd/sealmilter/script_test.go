@@ -65,8 +65,9 @@ func runScripts(t *testing.T, patterns []string, storeURL func(work string) stri
 	testscript.Run(t, testscript.Params{
 		Files: files,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits,
-			"enrol": enrolRaw,
+			"exits":  exits,
+			"enrol":  enrolRaw,
+			"choose": chooseRaw,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("STORE", storeURL(env.WorkDir))
@@ -122,6 +123,20 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// chooseRaw is the script command "choose ADDRESS OPTIONS": it stores options of
+// an account without a look at them, as an administrator may by SQL.
+func chooseRaw(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: choose ADDRESS OPTIONS")
+	}
+	cfg := defaultConfig()
+	cfg.Store.URL = ts.Getenv("STORE")
+	st, err := openStore(context.Background(), cfg)
+	ts.Check(err)
+	defer st.Close()
+	ts.Check(st.SetAccount(context.Background(), keys.Choices{Address: args[0], Enabled: true, Options: []byte(args[1])}))
 }
 
 // enrolRaw is the script command "enrol ADDRESS FILE…": it stores the files'

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/jackc/pgx/v5"
 
@@ -44,4 +45,37 @@ func (s *Store) SetAccount(ctx context.Context, choices keys.Choices) error {
 		return fmt.Errorf("storing the account %q: %w", choices.Address, s.refused(ctx, err))
 	}
 	return nil
+}
+
+// WithOptions implements keys.Accounts. It reads page by page, as Keys does.
+func (s *Store) WithOptions(ctx context.Context) iter.Seq2[keys.Choices, error] {
+	return func(yield func(keys.Choices, error) bool) {
+		var last keys.Choices
+		for {
+			page, err := s.optionsPage(ctx, last.Address)
+			if err != nil {
+				yield(keys.Choices{}, fmt.Errorf("listing accounts: %w", s.refused(ctx, err)))
+				return
+			}
+			for _, last = range page {
+				if !yield(last, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
+				return
+			}
+		}
+	}
+}
+
+// optionsPage reads the accounts with options that come after an address.
+func (s *Store) optionsPage(ctx context.Context, last string) ([]keys.Choices, error) {
+	const query = `SELECT a.address, a.enabled, coalesce(a.method, ''), a.cipher, a.options, a.created
+		FROM sealmilter.accounts AS a WHERE a.options <> '{}' AND a.address > $1 ORDER BY a.address LIMIT $2`
+	rows, err := s.pool.Query(ctx, query, last, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[keys.Choices])
 }

@@ -118,7 +118,7 @@ func (s *Store) Keys(ctx context.Context, address string) iter.Seq2[keys.Enrolle
 func (s *Store) page(ctx context.Context, address string, last keys.Enrolled) ([]keys.Enrolled, error) {
 	query := `SELECT k.id, k.address, k.key, k.added, a.enabled, coalesce(a.method, ''), a.cipher, k.options,
 			k.state, coalesce(k.state_since, k.added), coalesce(k.fingerprint, ''), coalesce(k.problem, ''),
-			coalesce(k.checked, '0001-01-01 00:00:00Z')
+			coalesce(k.checked, '0001-01-01 00:00:00Z'), k.options
 		FROM sealmilter.keys AS k JOIN sealmilter.accounts AS a ON a.address = k.address
 		WHERE (k.address, k.id) > ($1, $2)`
 	args := []any{last.Address, last.ID, pageSize}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"sealmilter/keys"
@@ -45,4 +46,48 @@ func (s *Store) SetAccount(ctx context.Context, choices keys.Choices) error {
 		return fmt.Errorf("storing the account %q: %w", choices.Address, s.refused(err))
 	}
 	return nil
+}
+
+// WithOptions implements keys.Accounts. It reads page by page, as Keys does.
+func (s *Store) WithOptions(ctx context.Context) iter.Seq2[keys.Choices, error] {
+	return func(yield func(keys.Choices, error) bool) {
+		var last keys.Choices
+		for {
+			page, err := s.optionsPage(ctx, last.Address)
+			if err != nil {
+				yield(keys.Choices{}, fmt.Errorf("listing accounts: %w", s.refused(err)))
+				return
+			}
+			for _, last = range page {
+				if !yield(last, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
+				return
+			}
+		}
+	}
+}
+
+// optionsPage reads the accounts with options that come after an address.
+func (s *Store) optionsPage(ctx context.Context, last string) (page []keys.Choices, err error) {
+	const query = `SELECT address, enabled, coalesce(method, ''), cipher, options, CAST(strftime('%s', created) AS INTEGER)
+		FROM accounts WHERE options <> '{}' AND address COLLATE BINARY > ? ORDER BY address COLLATE BINARY LIMIT ?`
+	rows, err := s.reader().QueryContext(ctx, query, last, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c keys.Choices
+		var options string
+		var created int64
+		if err := rows.Scan(&c.Address, &c.Enabled, &c.Method, &c.Cipher, &options, &created); err != nil {
+			return nil, err
+		}
+		c.Options, c.Created = json.RawMessage(options), time.Unix(created, 0)
+		page = append(page, c)
+	}
+	return page, rows.Err()
 }

@@ -164,6 +164,7 @@ func (s *Store) page(ctx context.Context, address string, last keys.Enrolled) ([
 		if key.Options, err = keys.ParseKeyOptions(options); err != nil {
 			return nil, fmt.Errorf("key %d: %w", key.ID, err)
 		}
+		key.Chosen = options
 		key.Added, key.StateSince = time.Unix(added, 0), time.Unix(since, 0)
 		if checked.Valid {
 			key.Checked = time.Unix(checked.Int64, 0)

@@ -3,6 +3,8 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +107,35 @@ func setAccounts(t *testing.T, s Store) {
 	is("ann@example.org", keys.Choices{Address: "Ann@example.org", Enabled: true, Cipher: keys.AES256})
 	set(keys.Choices{Address: "@example.net", Options: []byte(`{"a":1}`)})
 	is("@Example.NET", keys.Choices{Address: "@example.net", Cipher: keys.AES256, Options: []byte(`{"a":1}`)})
+}
+
+// accountsWithOptions: those are listed, in their order, and no others.
+func accountsWithOptions(t *testing.T, s Store) {
+	ctx := context.Background()
+	var want []string
+	for i := range 250 { // more than a page
+		choices := keys.Choices{Address: fmt.Sprintf("u%03d@example.org", i), Enabled: true}
+		if i%2 == 0 {
+			choices.Options = []byte(`{"no_key": "defer"}`)
+			want = append(want, choices.Address)
+		}
+		if err := s.SetAccount(ctx, choices); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for choices, err := range s.WithOptions(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !choices.Enabled || choices.Cipher != keys.AES256 || choices.Created.IsZero() || options(keys.Row{Options: choices.Options}) != `{"no_key":"defer"}` {
+			t.Errorf("got %+v", choices)
+		}
+		got = append(got, choices.Address)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%d accounts are listed, want %d", len(got), len(want))
+	}
 }
 
 func accountConstraints(t *testing.T, s Store) {

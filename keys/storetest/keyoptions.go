@@ -124,9 +124,12 @@ func keyOptionConstraints(t *testing.T, s Store) {
 		refused(test.options, s.TrySQL(`UPDATE sealmilter.keys SET options = '`+test.options+`'`), test.words)
 	}
 	expect(t, answer(t, s, "ann@example.org"), with(enrolled("ann@example.org", "ann@example.org", "KEY"), `{"key":{"aead":"gcm"}}`))
-	for _, good := range []string{`{}`, `{"aead":"ocb","oaep":false,"ml_kem":true}`, `{"anything":1}`} {
+	for _, good := range []string{`{"AEAD":"GCM","Oaep":5}`, `{}`, `{"aead":"ocb","oaep":false,"ml_kem":true}`, `{"anything":1}`} {
 		if err := s.TrySQL(`UPDATE sealmilter.keys SET options = '` + good + `'`); err != nil {
 			t.Errorf("%s: %v", good, err)
+		}
+		if all := listed(t, s, ""); len(all) != 1 || options(keys.Row{Options: all[0].Chosen}) != options(keys.Row{Options: []byte(good)}) {
+			t.Errorf("%s: listed as %+v", good, all)
 		}
 	}
 }

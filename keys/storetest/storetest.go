@@ -80,6 +80,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"account of a domain", accountOfDomain},
 		{"choices of a domain", choicesOfDomain},
 		{"set accounts", setAccounts},
+		{"accounts with options", accountsWithOptions},
 		{"account constraints", accountConstraints},
 		{"cancelled", cancelled},
 		{"lookups during writes", lookupsDuringWrites},
