@@ -68,7 +68,28 @@ func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 	if found, err = checkCopies(ctx, conn.Conn()); err != nil {
 		return nil, fmt.Errorf("looking for sealmilter.copies_begin: %w: %w", keys.ErrStore, err)
 	}
-	return append(warnings, found...), nil
+	warnings = append(warnings, found...)
+	if s.writable == s.pool {
+		if found, err = checkWritable(ctx, conn.Conn()); err != nil {
+			return nil, fmt.Errorf("asking whether the server can be written to: %w: %w", keys.ErrStore, err)
+		}
+		warnings = append(warnings, found...)
+	}
+	return warnings, nil
+}
+
+// checkWritable warns where the only server that is named is a standby. Keys are
+// found there, so that nothing else would tell.
+func checkWritable(ctx context.Context, conn *pgx.Conn) (warnings []string, err error) {
+	var readOnly string
+	if err := conn.QueryRow(ctx, `SHOW transaction_read_only`).Scan(&readOnly); err != nil {
+		return nil, err
+	}
+	if readOnly == "on" {
+		warnings = append(warnings, "the server can only be read, as a standby, and the URL names no other: mail that must be split will be deferred, "+
+			"and every lookup asks the server: name the primary behind it")
+	}
+	return warnings, nil
 }
 
 // probe calls the function for an address that is certainly not enrolled. It

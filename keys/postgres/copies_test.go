@@ -177,6 +177,13 @@ func testCopiesReadOnly(t *testing.T, server *bed.Postgres) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	if warnings, err := s.Check(ctx); err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "the server can only be read, as a standby, and the URL names no other") {
+		t.Errorf("Check: %q, %v", warnings, err)
+	}
+	_, err = opened(t, server.URL("postgres", database), Options{}).AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: "KEY"})
+	if !errors.Is(err, ErrRefused) || errors.Is(err, keys.ErrStore) || !strings.Contains(err.Error(), "this server can only be read, as a standby: name the one that can be written to") {
+		t.Errorf("AddKey: %v, want a refusal", err)
+	}
 }
 
 // testCopiesDurable: a site may commit without waiting for the disk. These

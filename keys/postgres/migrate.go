@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -102,8 +103,15 @@ func mayNotMigrate(err error, owner string) error {
 	case owner == "":
 		return refusal(err, "this role may not make the schema: use the URL of a superuser, or of the database's owner, with --store")
 	}
-	return fmt.Errorf("migrating: %w", unmanaged(err, owner))
+	if !plainName.MatchString(owner) {
+		owner = pgx.Identifier{owner}.Sanitize()
+	}
+	return fmt.Errorf("migrating: %w", refusal(err, fmt.Sprintf("this role may not migrate: give the URL of a superuser, "+
+		"or of a member of %s, with --store, and leave the daemon's role as it is", owner)))
 }
+
+// plainName matches a role's name that SQL takes without quotes.
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
 // makeSchema makes the schema where there is none and returns the role that
 // owns it. That role is never a superuser if this one can help it.

@@ -44,6 +44,7 @@ const (
 	undefinedColumn       = "42703"
 	undefinedFunction     = "42883"
 	invalidSchemaName     = "3F000"
+	readOnlyTransaction   = "25006"
 )
 
 // sqlState is the server's code, or "" for an error that is not the server's.

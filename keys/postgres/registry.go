@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -164,26 +163,26 @@ func (s *Store) refused(ctx context.Context, err error) error {
 		case has.site != "":
 			return has.siteOwn()
 		case said.Code == insufficientPrivilege:
-			return unmanaged(err, has.owner)
+			return unmanaged(err)
 		}
 		return fmt.Errorf("%w: %w", ErrNoSchema, err)
 	}
 	switch said.Code[:2] {
-	case "22", "23", "25", "42": // bad data, read-only server
+	case "25":
+		if said.Code == readOnlyTransaction {
+			return refusal(err, "this server can only be read, as a standby: name the one that can be written to, alone or behind it with a comma between them")
+		}
+		return err
+	case "22", "23", "42": // bad data
 		return err
 	}
 	return unanswered(err)
 }
 
 // unmanaged says that a role, the daemon's perhaps, is none that may manage
-// keys.
-func unmanaged(err error, owner string) error {
-	owner = cmp.Or(owner, ownerRole)
-	if !plainName.MatchString(owner) {
-		owner = pgx.Identifier{owner}.Sanitize()
-	}
-	return refusal(err, fmt.Sprintf("this role may not manage keys: use an administrator's URL with --store, or GRANT %s TO that role", owner))
+// keys. That it becomes one is no advice: what the daemon's role may do, whoever
+// breaks into the daemon may do.
+func unmanaged(err error) error {
+	return refusal(err, "this role may not manage keys: give the URL of one that may with --store, a member of sealmilter_admin, "+
+		"and leave the daemon's role as it is; "+rolesFile+" makes sealmilter_admin, and is to be loaded again after a migrate")
 }
-
-// plainName matches a role's name that SQL takes without quotes.
-var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
