@@ -41,7 +41,12 @@ of the domain that have made none.
 The options are ` + strings.Join(optionNames(), ", ") + `,
 with the same values as under [policy] and [sealing] in the configuration; an
 option without a value is taken away.`,
-		Args: positional(cobra.ExactArgs(1)),
+		Args: positional(func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 && (args[1] == "true" || args[1] == "false") { // a switch takes no word of its own
+				return fmt.Errorf("write --enabled=%s, with a sign of equality", args[1])
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		}),
 		RunE: runAccountSet,
 	}
 	set.Flags().Bool("enabled", true, "whether mail for the account is sealed")

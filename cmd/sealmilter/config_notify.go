@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/mail"
+	"os/exec"
 	"strings"
 )
 
@@ -52,6 +53,15 @@ func (n NotifyConfig) command() []string {
 func (c *Config) needSender() error {
 	if c.Notify.From == "" {
 		return c.invalid("notify.from", "it names nobody that messages come from, expected an address such as \"postmaster@example.org\"")
+	}
+	return nil
+}
+
+// needProgram is the error where messages are to be sent and the program is not
+// there that takes them: to try again does not bring it. The daemon does without.
+func (c *Config) needProgram() error {
+	if _, err := exec.LookPath(c.Notify.command()[0]); err != nil {
+		return c.invalid("notify.command", "%w", err)
 	}
 	return nil
 }

@@ -48,7 +48,11 @@ func withStore(cmd *cobra.Command, run func(ctx context.Context, cfg Config, st 
 func withStoreOf(cmd *cobra.Command, cfg Config, run func(ctx context.Context, st store) error) error {
 	ctx := cmd.Context()
 	cfg.actor = actorOf(cmd)
+	interrupted := failure("interrupted: what was done until then stays done")
 	st, err := openStore(ctx, cfg)
+	if err != nil && ctx.Err() != nil {
+		return interrupted
+	}
 	if err != nil {
 		return err
 	}
@@ -57,6 +61,9 @@ func withStoreOf(cmd *cobra.Command, cfg Config, run func(ctx context.Context, s
 	var coded *exitError
 	if err == nil || errors.As(err, &coded) || errors.Is(err, keys.ErrNoSuchAccount) {
 		return err
+	}
+	if ctx.Err() != nil { // a signal: the store is not away
+		return interrupted
 	}
 	name, _ := parseStoreURL(cfg.Store.URL) // loadConfig has read it
 	if _, missing := st.Check(ctx); needsAdministrator(missing) {

@@ -27,7 +27,7 @@ takes the place of an earlier one.`,
 	}
 	command.Flags().String("from", "", "`address` that the message comes from (default: from under [notify])")
 	command.Flags().Bool("send", false, "send the message to the address")
-	command.Flags().Duration("valid", 48*time.Hour, "how `long` the code is good")
+	command.Flags().String("valid", "2d", "`time` that the code is good, as 12h or 2d")
 	return command
 }
 
@@ -38,9 +38,10 @@ func runKeyChallenge(cmd *cobra.Command, args []string) error {
 	}
 	from, _ := cmd.Flags().GetString("from")
 	send, _ := cmd.Flags().GetBool("send")
-	valid, _ := cmd.Flags().GetDuration("valid")
-	if valid <= 0 {
-		return usageError("--valid %s is no time to answer in, expected more than 0s", valid)
+	var valid duration
+	text, _ := cmd.Flags().GetString("valid")
+	if err := valid.UnmarshalText([]byte(text)); err != nil || valid <= 0 {
+		return usageError("--valid %q is no time to answer in, expected one such as 12h or 2d", text)
 	}
 	return withStore(cmd, func(ctx context.Context, cfg Config, st store) error {
 		if from != "" {
@@ -49,12 +50,17 @@ func runKeyChallenge(cmd *cobra.Command, args []string) error {
 		if err := cfg.needSender(); err != nil {
 			return err
 		}
+		if send {
+			if err := cfg.needProgram(); err != nil {
+				return err
+			}
+		}
 		row, key, err := pendingKey(ctx, cfg, st, address, names)
 		if err != nil {
 			return err
 		}
 		now := time.Now()
-		c := challengeMessage{from: cfg.Notify.From, to: row.Address, key: key, nonce: newNonce(), until: now.Add(valid).Truncate(time.Second), now: now}
+		c := challengeMessage{from: cfg.Notify.From, to: row.Address, key: key, nonce: newNonce(), until: now.Add(time.Duration(valid)).Truncate(time.Second), now: now}
 		c.advice = fmt.Sprintf("Send it to %s, and the key will be used.\n", cfg.Notify.From)
 		sealed, err := c.begin(ctx, st, row.ID, cfg)
 		if err != nil {

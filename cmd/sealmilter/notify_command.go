@@ -62,6 +62,9 @@ func runNotify(cmd *cobra.Command, _ []string) error {
 	if err := cfg.needSender(); err != nil && !n.dryRun {
 		return err
 	}
+	if err := cfg.needProgram(); err != nil && !n.dryRun {
+		return err
+	}
 	if n.template, err = cfg.noticeTemplate(); err != nil {
 		return err
 	}
