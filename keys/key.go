@@ -43,6 +43,7 @@ type Key struct {
 	Created     time.Time  // the primary key's creation, or the beginning of the certificate's validity
 	Expires     time.Time  // when the last encryption key ends; zero: never
 	RevokedAt   time.Time  // when its holder withdrew it, by the revocation's own date
+	Signed      time.Time  // the date of the newest signature by which its holder says what the key is; zero for a certificate
 	Options     KeyOptions // what was chosen for it, see With
 
 	withdrawn  bool // the primary key is revoked

@@ -76,7 +76,7 @@ func newKey(t *transferable, v *verifier) (*Key, error) {
 	if err != nil && !key.withdrawn {
 		return nil, err
 	}
-	key.Expires = lastExpiry(key.encryption)
+	key.Expires, key.Signed = lastExpiry(key.encryption), t.signed()
 	if classic := key.chosen(); len(classic) > 0 {
 		key.Algorithm = algorithm(newest(classic))
 	} else if len(key.encryption) > 0 {

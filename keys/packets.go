@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -104,6 +105,18 @@ type transferable struct {
 	primary *part
 	userIDs []*part
 	subkeys []*part
+}
+
+// signed is the date of the newest of the signatures that were found to hold.
+func (t *transferable) signed() (newest time.Time) {
+	for _, on := range t.parts() {
+		for _, sig := range on.taken {
+			if sig.CreationTime.After(newest) {
+				newest = sig.CreationTime
+			}
+		}
+	}
+	return newest
 }
 
 // part is a primary key, a user id or a subkey with the signatures on it.

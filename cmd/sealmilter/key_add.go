@@ -72,6 +72,8 @@ func runKeyAdd(cmd *cobra.Command, args []string) error {
 		handed, warnings, err := judge(files, rules, choices)
 		if err == nil {
 			err = refuseRevoked(rows, handed)
+		} else {
+			err = adviseRevoked(err, rows, files, now)
 		}
 		if err != nil {
 			return failure("%w", err)
@@ -184,6 +186,24 @@ func refuseRevoked(rows []enrolledRow, handed []handedKey) error {
 		}
 	}
 	return nil
+}
+
+// adviseRevoked adds to the refusal of a key that its holder has revoked that an
+// older copy of it is enrolled, to which mail is sealed still.
+func adviseRevoked(refused error, rows []enrolledRow, files []keyFile, now time.Time) error {
+	if keys.ReasonOf(refused) != keys.ReasonRevoked {
+		return refused
+	}
+	active := slices.DeleteFunc(slices.Clone(rows), func(r enrolledRow) bool { return r.State != keys.KeyActive })
+	for _, file := range files {
+		parsed, _ := keys.Parse(file.data) // it has none where it cannot be read
+		for _, key := range parsed {
+			if key.State(now) == keys.Revoked && holdsKey(active, key.Fingerprint) {
+				return fmt.Errorf("%w; mail is still sealed to the copy that is enrolled: key revoke %s %s", refused, active[0].Address, key.Fingerprint)
+			}
+		}
+	}
+	return refused
 }
 
 // keyStore is a store as enrolling keys needs it.

@@ -34,7 +34,7 @@ text of a key in quotes. There the table says whose key it is, and that the key
 does not name the address is only warned of. A line of headings is passed over.
 
 A key that is there already, in whatever state, stays as it is; a newer copy of
-it takes its place. So the same import can be done again. The exit status is 1
+it takes its place, and where its holder has revoked it, it is revoked. So the same import can be done again. The exit status is 1
 where a key was refused.`,
 		Args: positional(cobra.NoArgs),
 		RunE: runKeyImport,
@@ -66,6 +66,9 @@ func runKeyImport(cmd *cobra.Command, _ []string) error {
 	i.state = keys.KeyActive
 	if pending, _ := flags.GetBool("pending"); pending {
 		i.state = keys.KeyPending
+	}
+	if flags.Changed("csv") && flags.Changed("domain") { // who gives both believes that the table is filtered
+		return usageError("--domain is for --gnupg and --folder: a table says itself whose its keys are")
 	}
 	domains, _ := flags.GetStringArray("domain")
 	if flags.Changed("domain") && len(domains) == 0 { // one empty word: nobody means all domains by it
@@ -113,6 +116,7 @@ type handedText struct {
 	address string // whose it is, where the source says so
 	data    []byte
 	problem error // why it could not even be read; there is no data then
+	minimal bool  // gpg has left out of it what has expired
 }
 
 // importer enrols one key after the other and counts what became of them.
@@ -128,6 +132,9 @@ type importer struct {
 	report   *csv.Writer // nil for standard error
 
 	queue []queuedKey // accepted, and not stored yet
+	// planned is what a dry run would have stored by now, by address and
+	// fingerprint: what isNewerCopy asks for, and not the keys themselves.
+	planned map[string]*keys.Key
 
 	added, replaced, unchanged, passedOver, refused int
 }
@@ -159,8 +166,14 @@ func (i *importer) take(ctx context.Context, h handedText) error {
 	}
 	rules := keys.Rules{Address: address, Now: i.now, Allow: keys.AllowAuthority | keys.AllowAddress, Seal: sealTrial(i.now)}
 	accepted, doubts, err := keys.Validate(h.data, rules)
+	if h.minimal && keys.ReasonOf(err) == keys.ReasonPurpose {
+		err = &keys.Refusal{Reason: keys.ReasonPurpose, Text: err.Error() + "; where it has expired, gpg has left out what was meant for that"}
+	}
 	if err != nil {
 		i.refuse(h, address, "", err)
+		if keys.ReasonOf(err) == keys.ReasonRevoked {
+			return i.withdrawn(ctx, address, h.data)
+		}
 		return nil
 	}
 	for _, doubt := range doubts {
@@ -175,6 +188,71 @@ func (i *importer) take(ctx context.Context, h handedText) error {
 			if err := i.enrol(ctx, address, key); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// withdrawn revokes what is enrolled of keys that their holders have revoked: the
+// copy in the store does not know of it, and mail would go on being sealed to
+// it. What does not count anyway stays as it is.
+func (i *importer) withdrawn(ctx context.Context, address string, data []byte) error {
+	handed, err := keys.Parse(data)
+	if err != nil {
+		return nil // it was refused, and its refusal says so
+	}
+	for _, key := range handed {
+		if key.State(i.now) != keys.Revoked {
+			continue
+		}
+		addresses := []string{address}
+		if address == "" {
+			addresses = nil
+			for _, named := range key.Addresses() {
+				if entry, err := parseAddress(named); err == nil && i.isWanted(entry) {
+					addresses = append(addresses, entry)
+				}
+			}
+		}
+		for _, address := range addresses {
+			if err := i.revoke(ctx, address, key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// revoke brings the active rows of a key into the state revoked. A row that
+// holds other keys too stays as it is, and is spoken of.
+func (i *importer) revoke(ctx context.Context, address string, key *keys.Key) error {
+	if err := i.flush(ctx); err != nil { // an older copy may be waiting to be stored
+		return err
+	}
+	rows, err := accountRows(ctx, i.st, address)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		switch {
+		case row.State != keys.KeyActive || !holdsKey([]enrolledRow{row}, key.Fingerprint):
+			continue
+		case len(row.keys) > 1:
+			i.progress.clear()
+			complain(i.said, "warning: ", fmt.Errorf("key %s has been revoked by its holder and is still sealed to: row:%d of %s holds other keys too, see key remove",
+				key.Fingerprint, row.ID, row.Address))
+			continue
+		}
+		record := newRecord(row.Address, row.ID, key, i.now)
+		record.Action, record.Lifecycle = string(keys.KeyRevoked), string(keys.KeyRevoked)
+		if i.dryRun {
+			record.Action = "would be " + record.Action
+		} else if err := i.st.SetKeyState(ctx, row.ID, keys.KeyRevoked); err != nil && !errors.Is(err, keys.ErrNoSuchKey) {
+			return err
+		}
+		i.progress.clear()
+		if err := i.out.write(record); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -227,10 +305,14 @@ func (i *importer) enrol(ctx context.Context, address string, key *keys.Key) err
 	record.Action, record.Lifecycle = "added", string(i.state)
 	state := i.state
 	armored := key.Armored()
+	isInUse := slices.ContainsFunc(rows, func(row enrolledRow) bool {
+		return (row.State == keys.KeyActive || row.State == keys.KeyPending) && holdsKey([]enrolledRow{row}, key.Fingerprint)
+	})
 	for _, row := range rows {
 		at := slices.IndexFunc(row.keys, func(k *keys.Key) bool { return k.Fingerprint == key.Fingerprint })
 		switch {
 		case at < 0:
+		case row.State == keys.KeyRetired && isInUse: // an older copy, which a rotation has left
 		case row.Key == armored, row.State == keys.KeyRetired, row.State == keys.KeyRevoked, !isNewerCopy(key, row.keys[at]):
 			i.unchanged++
 			return nil
@@ -243,6 +325,10 @@ func (i *importer) enrol(ctx context.Context, address string, key *keys.Key) err
 	enrolled := queuedKey{keys.NewKey{Address: address, Key: armored, Options: key.Options, State: state, Fingerprint: key.Fingerprint}, record}
 	switch {
 	case i.dryRun:
+		if !i.plan(address, key, &record) {
+			i.unchanged++
+			return nil
+		}
 		return i.enrolled(record)
 	case record.Action == "added":
 		if i.queue = append(i.queue, enrolled); len(i.queue) < importBatch {
@@ -255,6 +341,24 @@ func (i *importer) enrol(ctx context.Context, address string, key *keys.Key) err
 	}
 	_, err = withdraw(ctx, i.st, rows, func(_ enrolledRow, old *keys.Key) bool { return old != nil && old.Fingerprint == key.Fingerprint })
 	return err
+}
+
+// plan notes in a dry run that a key would be stored, so that the same key found
+// once more is judged as if it had been. It says whether it would be stored.
+func (i *importer) plan(address string, key *keys.Key, record *keyRecord) bool {
+	name := strings.ToLower(address) + " " + key.Fingerprint
+	switch earlier := i.planned[name]; {
+	case earlier == nil:
+	case !isNewerCopy(key, earlier):
+		return false
+	default:
+		record.Action = "replaced"
+	}
+	if i.planned == nil {
+		i.planned = make(map[string]*keys.Key)
+	}
+	i.planned[name] = &keys.Key{Signed: key.Signed, Expires: key.Expires, Algorithm: key.Algorithm, UserIDs: key.UserIDs}
+	return true
 }
 
 // flush stores what is queued: all at once, and one by one where something
@@ -315,10 +419,14 @@ func (i *importer) enrolled(record keyRecord) error {
 	return i.out.write(record)
 }
 
-// isNewerCopy says whether a copy of a key knows more than the one that is
-// enrolled: that it ends later, or has other addresses.
+// isNewerCopy says whether a copy of a key is newer than the one that is
+// enrolled. What its holder has signed last is the last word: it may take a
+// subkey back, or end the key earlier. Only where nothing was signed later it
+// counts that the copy ends later, or has more addresses.
 func isNewerCopy(key, enrolled *keys.Key) bool {
 	switch {
+	case !key.Signed.Equal(enrolled.Signed):
+		return key.Signed.After(enrolled.Signed)
 	case !key.Expires.Equal(enrolled.Expires):
 		return key.Expires.IsZero() || !enrolled.Expires.IsZero() && key.Expires.After(enrolled.Expires)
 	case key.Algorithm != enrolled.Algorithm:

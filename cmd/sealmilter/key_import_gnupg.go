@@ -41,7 +41,8 @@ func readGnuPG(ctx context.Context, path string, each func(handedText) error) er
 }
 
 // exportGnuPG lets gpg write its keys. What others have signed is left out by
-// gpg already: a popular key has more of it than a key may have here.
+// gpg already: a popular key has more of it than a key may have here. So are the
+// subkeys of a key that has expired, which then has none for encryption.
 func exportGnuPG(ctx context.Context, name string, options []string, each func(handedText) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // where each fails, gpg has nobody to write to
@@ -56,9 +57,13 @@ func exportGnuPG(ctx context.Context, name string, options []string, each func(h
 	if err != nil {
 		return failure("running gpg: %w", err)
 	}
+	left := func(h handedText) error {
+		h.minimal = true
+		return each(h)
+	}
 	in := bufio.NewReaderSize(out, pieceSize)
 	if _, err = in.Peek(1); err == nil {
-		c := keyCutter{in: in, each: numbered(name, each)}
+		c := keyCutter{in: in, each: numbered(name, left)}
 		err = c.cut()
 	} else {
 		err = nil // an empty keyring

@@ -81,6 +81,8 @@ func readTable(path string, each func(handedText) error) error {
 			return failure("reading the table: %w", err)
 		case first && slices.Contains(headings, strings.ToLower(strings.TrimSpace(record[0]))):
 			continue
+		case strings.TrimSpace(strings.Join(record, "")) == "": // as spreadsheets write an empty row
+			continue
 		case len(record) < 2 || strings.TrimSpace(record[1]) == "":
 			h.address = strings.TrimSpace(record[0])
 			h.problem = &keys.Refusal{Reason: keys.ReasonNoKey, Text: fmt.Sprintf("it has no key: expected an address and a file or a key, with %q between them", table.Comma)}

@@ -51,6 +51,9 @@ func runKeyRotate(cmd *cobra.Command, args []string) error {
 		rules := keys.Rules{Address: address, Now: now, Allow: keys.Administrator &^ keys.AllowExpired, Seal: sealTrial(now)}
 		rules.Options = func(key *keys.Key) keys.KeyOptions { return choices.on(optionsOf(rows, key)) }
 		handed, warnings, err := judge(files, rules, choices)
+		if err != nil {
+			err = adviseRevoked(err, rows, files, now)
+		}
 		if err == nil && len(handed) != 1 {
 			err = fmt.Errorf("%s: it holds %d keys, and one takes the place of the others", files[0].name, len(handed))
 		}

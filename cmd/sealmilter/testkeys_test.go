@@ -95,16 +95,41 @@ func makeTestKeys() (testKeys, error) {
 	}
 	k.files["secret.asc"] = armored(openpgp.PrivateKeyType, secret.Bytes())
 	k.files["secret.gpg"] = secret.Bytes()
+	k.files["gone.asc"] = armored(openpgp.PublicKeyType, public(gone))
 	if err := gone.Revoke(packet.KeyCompromised, "stolen", &packet.Config{}); err != nil {
 		return k, err
 	}
 	k.files["revoked.asc"] = armored(openpgp.PublicKeyType, public(gone))
+	// The same key when its holder has withdrawn the subkey for encryption and
+	// made another one like it.
+	if err := k.movedKey(start); err != nil {
+		return k, err
+	}
 	// The same key with one more user id: what its holder hands in later.
 	if err := ann.AddUserId("Ann Other", "", "ann@example.net", &packet.Config{}); err != nil {
 		return k, err
 	}
 	k.files["ann-new.asc"] = armored(openpgp.PublicKeyType, public(ann))
 	return k, nil
+}
+
+// movedKey makes a key and the copy of it in which another subkey has taken the
+// place of the first. Nothing else is different.
+func (k *testKeys) movedKey(start time.Time) error {
+	moved, err := k.entity("MOVED", "Mo <mo@example.org>", start, 0)
+	if err != nil {
+		return err
+	}
+	k.files["mo.asc"] = armored(openpgp.PublicKeyType, public(moved))
+	later := &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Time: func() time.Time { return start.Add(24 * time.Hour) }}
+	if err := moved.AddEncryptionSubkey(later); err != nil {
+		return err
+	}
+	if err := moved.Subkeys[0].Revoke(packet.KeyCompromised, "stolen", later); err != nil {
+		return err
+	}
+	k.files["mo-moved.asc"] = armored(openpgp.PublicKeyType, public(moved))
+	return nil
 }
 
 // optionKeys makes keys that options are for: of version 6, with an ML-KEM
