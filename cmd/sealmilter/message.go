@@ -85,7 +85,7 @@ func readHeader(r *bufio.Reader) (header []envelope.Field, eol string, err error
 		if len(line) == 0 {
 			return header, eol, nil
 		}
-		if (line[0] == ' ' || line[0] == '\t') && len(header) > 0 {
+		if (line[0] == ' ' || line[0] == '\t') && len(header) > 0 && ended {
 			value = append(append(value, '\n'), line...)
 			continue
 		}
@@ -93,10 +93,10 @@ func readHeader(r *bufio.Reader) (header []envelope.Field, eol string, err error
 		switch {
 		case number == 1 && bytes.HasPrefix(line, []byte("From ")):
 			return nil, "", errors.New("it begins with the \"From \" line of an mbox file, which is no part of a message: leave it out (flag F of pipe(8))")
-		case !isField || len(name) == 0 || bytes.ContainsAny(name, " \t"):
-			return nil, "", fmt.Errorf("line %d is no header field, and no empty line stands before it", number)
 		case !ended:
 			return nil, "", fmt.Errorf("it breaks off in line %d, within its header", number)
+		case !isField || len(name) == 0 || bytes.ContainsAny(name, " \t"):
+			return nil, "", fmt.Errorf("line %d is no header field, and no empty line stands before it", number)
 		}
 		if len(header) > 0 {
 			header[len(header)-1].Value = string(value)

@@ -55,6 +55,16 @@ func TestReadMessage(t *testing.T) {
 	}
 }
 
+// TestBrokenOff: a message that ends in the middle of a line of its header is not
+// one, be the line the first of a field or another.
+func TestBrokenOff(t *testing.T) {
+	for _, text := range []string{"Subject: a", "Subject: a\n b", "Subject: a\r\n\tb\r", "Subject: a\nTo: b", "Subject: a\nTo"} {
+		if header, _, err := readHeader(bufio.NewReader(strings.NewReader(text))); err == nil || !strings.Contains(err.Error(), "breaks off") {
+			t.Errorf("%q is read as %q, error %v", text, header, err)
+		}
+	}
+}
+
 // TestHugeHeader: reading a header takes time in proportion to it, and ends.
 func TestHugeHeader(t *testing.T) {
 	read := func(size int) error {

@@ -22,11 +22,17 @@ func (b *Budget) Take(octets int64) error {
 	if b == nil {
 		return nil
 	}
-	if taken := b.taken.Add(octets); taken > b.limit {
-		b.taken.Add(-octets)
-		return fmt.Errorf("the messages that are being sealed would take %d octets of memory, and %d is the most ([spool] total)", taken, b.limit)
+	for {
+		// What does not fit is never counted, not for a moment either: others, for
+		// whom there is room, would find none.
+		taken := b.taken.Load()
+		if taken+octets > b.limit {
+			return fmt.Errorf("the messages that are being sealed would take %d octets of memory, and %d is the most ([spool] total)", taken+octets, b.limit)
+		}
+		if b.taken.CompareAndSwap(taken, taken+octets) {
+			return nil
+		}
 	}
-	return nil
 }
 
 // Give gives octets back that were taken.

@@ -9,9 +9,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -220,4 +222,81 @@ func TestBudget(t *testing.T) {
 	third := begin()
 	defer third.Discard()
 	sealInto(t, third, nil, make([]byte, 500<<10), to, Addressing{})
+}
+
+// TestOpenWithoutFlags: a key without flags, of the time before there were any,
+// is sealed to, and opens what was.
+func TestOpenWithoutFlags(t *testing.T) {
+	entity, err := openpgp.NewEntity("", "", "reader@example.org", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subkey := &entity.Subkeys[0]
+	binding := subkey.Bindings[0].Packet
+	binding.FlagsValid, binding.FlagEncryptCommunications, binding.FlagEncryptStorage = false, false, false
+	if err := binding.SignKey(subkey.PublicKey, entity.PrivateKey, nil); err != nil {
+		t.Fatal(err)
+	}
+	var public, private bytes.Buffer
+	if err := errors.Join(entity.Serialize(&public), entity.SerializePrivateWithoutSigning(&private, nil)); err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := keys.Parse(public.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := ReadSecret(private.Bytes(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []keys.AEAD{keys.NoAEAD, keys.OCB} {
+		for _, hidden := range []bool{false, true} {
+			s, err := Begin(keys.Form{Method: keys.OpenPGP, Cipher: keys.AES256, AEAD: mode}, Spool{Memory: 1 << 20})
+			if err != nil {
+				t.Fatal(err)
+			}
+			message := sealInto(t, s, nil, []byte("body"), parsed, Addressing{Hidden: hidden})
+			s.Discard()
+			if opened, err := Open(message, secret); err != nil || string(opened) != "\r\nbody" {
+				t.Errorf("mode %q, hidden %t: %q, error %v", mode, hidden, opened, err)
+			}
+		}
+	}
+}
+
+// TestBudgetForOthers: one who asks for more than there is takes no room from
+// another, who asks for what there is, at the same moment.
+func TestBudgetForOthers(t *testing.T) {
+	const limit, little, tries = 1000, 10, 2_000_000
+	budget := NewBudget(limit)
+	begun, ended := make(chan struct{}), make(chan struct{})
+	var greedy sync.WaitGroup
+	greedy.Go(func() {
+		close(begun)
+		for {
+			select {
+			case <-ended:
+				return
+			default:
+				if budget.Take(limit+1) == nil {
+					t.Error("more was given than there is")
+					return
+				}
+			}
+		}
+	})
+	<-begun
+	refused := 0
+	for range tries {
+		if budget.Take(little) != nil {
+			refused++
+			continue
+		}
+		budget.Give(little)
+	}
+	close(ended)
+	greedy.Wait()
+	if refused > 0 || budget.taken.Load() != 0 {
+		t.Errorf("%d of %d were refused, %d octets are left", refused, tries, budget.taken.Load())
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"sealmilter/milter/envelope/cms"
@@ -46,7 +47,7 @@ func openPGPMIME(body []byte, boundary string, with openpgp.EntityList) ([]byte,
 	if err != nil {
 		return nil, fmt.Errorf("reading the armor: %w", err)
 	}
-	details, err := openpgp.ReadMessage(block.Body, with, nil, nil)
+	details, err := openpgp.ReadMessage(block.Body, with, nil, anyUse)
 	if err != nil {
 		return nil, fmt.Errorf("decrypting: %w", err)
 	}
@@ -59,6 +60,12 @@ func openPGPMIME(body []byte, boundary string, with openpgp.EntityList) ([]byte,
 	}
 	return Original(payload), nil
 }
+
+// anyUse lets go-crypto decrypt with any key that the message names, whatever its
+// flags say today. Mail is sealed to keys that have none, and their owner may
+// have given them others since; by itself it takes those keys for signing keys,
+// and says that the key is the wrong one.
+var anyUse = &packet.Config{InsecureAllowDecryptionWithSigningKeys: true}
 
 // openSMIME opens an entity whose body is a CMS message, in base64 as we write
 // it or binary.

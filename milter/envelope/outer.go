@@ -48,7 +48,7 @@ func outer(shown []Field, protection keys.HeaderProtection) []Field {
 			if versions == 1 && strings.TrimSpace(f.Value) == "1.0" {
 				kept[i] = f
 			}
-		case inside(strings.ToLower(f.Name)):
+		case inside(name):
 		case protection == keys.NoProtection:
 			kept[i] = f
 		case name == "subject":
@@ -67,12 +67,28 @@ func outer(shown []Field, protection keys.HeaderProtection) []Field {
 	return kept
 }
 
-func isVersion(f Field) bool { return strings.EqualFold(f.Name, "MIME-Version") }
+func isVersion(f Field) bool { return fieldName(f) == "mime-version" }
 
 // inside says whether a field, named in lower case, is left in the payload.
 func inside(name string) bool {
 	return strings.HasPrefix(name, "content-") || strings.HasPrefix(name, "arc-") ||
-		name == "dkim-signature" || strings.HasPrefix(name, strings.ToLower(marker.Name))
+		name == "dkim-signature" || strings.HasPrefix(name, strings.ToLower(marker.Name)) || quotesText(name)
+}
+
+// quotesText says whether a field, named in lower case, quotes the message, as
+// filters on the way make them. Outside it would be plaintext in the store,
+// whether or not the header is protected. SpamAssassin's report has the first
+// lines of the text; X-Spam-Report, Exim's X-Spam_report and cPanel's X-Ham-Report
+// are the names it goes by, the last of them on mail that is no spam. DSPAM and
+// SpamBayes list the words that they went by. X-Amavis-Alert names attachments,
+// and quotes a field that it finds a fault with, a subject that is not in ASCII
+// for one.
+func quotesText(name string) bool {
+	switch name {
+	case "x-spam-report", "x-spam_report", "x-ham-report", "x-amavis-alert", "x-dspam-factors", "x-spambayes-evidence":
+		return true
+	}
+	return false
 }
 
 // fieldName is the name in lower case, without the white space that RFC 5322,
@@ -93,12 +109,11 @@ const hiddenSubject = " [...]"
 // are what programs make of a subject on the way, and would give it away:
 // Thread-Topic is Outlook's copy without "Re:"; what ends in -Subject, -Keywords
 // or -Comments is an earlier one that a filter, a list or a gateway has kept, as
-// X-Spam-Prev-Subject, X-Original-Subject and Downgraded-Subject (RFC 6857); and
-// SpamAssassin's X-Spam-Report holds the first lines of the text. HP-Outer means
-// something in a payload only (RFC 9788, section 2.2).
+// X-Spam-Prev-Subject, X-Original-Subject and Downgraded-Subject (RFC 6857).
+// HP-Outer means something in a payload only (RFC 9788, section 2.2).
 func hidden(name string) bool {
 	switch name {
-	case "keywords", "comments", "thread-topic", "x-spam-report", "hp-outer":
+	case "keywords", "comments", "thread-topic", "hp-outer":
 		return true
 	}
 	for _, word := range []string{"-subject", "-keywords", "-comments", "-thread-topic"} {

@@ -80,7 +80,7 @@ func headerText(fields []Field) []byte {
 
 func hasType(fields []Field) bool {
 	for _, f := range fields {
-		if strings.EqualFold(f.Name, "Content-Type") {
+		if fieldName(f) == "content-type" {
 			return true
 		}
 	}
@@ -212,10 +212,11 @@ func protectType(value string) []addition {
 	if kind == 0 {
 		params = " text/plain" + params
 	}
-	if rest := strings.TrimLeft(value[kind:], " \t\r\n"); strings.HasPrefix(rest, `"`) {
-		params += ";"
-	}
 	added := []addition{{kind, params}}
+	if rest := strings.TrimLeft(value[kind:], " \t\r\n"); rest != "" && rest[0] != ';' && rest[0] != '(' {
+		added[0].text += ";" // which the sender forgot: text/html charset=utf-8
+		added = append(added, renamed(value, kind)...)
+	}
 	for i := kind; i < len(value); i++ {
 		switch value[i] {
 		case '"', '(':
@@ -225,18 +226,26 @@ func protectType(value string) []addition {
 			}
 			i += length - 1
 		case ';':
+			added = append(added, renamed(value, i+1)...)
 			i += len(value[i+1:]) - len(skipSpace(value[i+1:]))
-			name := value[i+1:]
-			if end := strings.IndexAny(name, "=*;\"( \t\r\n"); end >= 0 {
-				name = name[:end]
-			}
-			switch strings.ToLower(name) {
-			case "hp", "protected-headers", "hp-legacy-display":
-				added = append(added, addition{i + 1, "x-"})
-			}
 		}
 	}
 	return added
+}
+
+// renamed is what makes another of the parameter that begins at a place in the
+// value of a Content-Type field, where it is one of ours.
+func renamed(value string, at int) []addition {
+	name := skipSpace(value[at:])
+	at = len(value) - len(name)
+	if end := strings.IndexAny(name, "=*;\"( \t\r\n"); end >= 0 {
+		name = name[:end]
+	}
+	switch strings.ToLower(name) {
+	case "hp", "protected-headers", "hp-legacy-display":
+		return []addition{{at, "x-"}}
+	}
+	return nil
 }
 
 // mediaType is where the media type ends in the value of a Content-Type field. It

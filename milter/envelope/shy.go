@@ -9,10 +9,12 @@ import (
 // shy is a field as hcp_shy shows it (RFC 9788, section 3.2.2), name being its
 // name in lower case: of addresses without the names of people, of dates without
 // their time zone. The RFC speaks of From, To, Cc and Date; the same names and
-// zones stand in the other fields for an originator, a recipient or an answer.
+// zones stand in the other fields for an originator, a recipient or an answer, of
+// which Author (RFC 9057) is the From that a list has replaced, and in what a
+// server has kept of a field that it took out of UTF-8 (RFC 6857, section 3.1.1).
 func shy(f Field, name string) Field {
-	switch strings.TrimPrefix(name, "resent-") {
-	case "from", "to", "cc", "bcc", "sender", "reply-to", "mail-reply-to", "mail-followup-to", "disposition-notification-to", "return-receipt-to", "x-original-from", "x-google-original-from":
+	switch strings.TrimPrefix(strings.TrimPrefix(name, "downgraded-"), "resent-") {
+	case "from", "author", "to", "cc", "bcc", "sender", "reply-to", "mail-reply-to", "mail-followup-to", "disposition-notification-to", "return-receipt-to", "x-original-from", "x-google-original-from":
 		return bareAddresses(f, name)
 	case "date":
 		if utc := inUTC(f.Value); utc != "" {

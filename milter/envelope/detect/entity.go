@@ -54,18 +54,21 @@ func unfold(f envelope.Field) (string, error) {
 	if strings.ContainsAny(f.Value, "\x00\r") {
 		return "", errors.New("a header field has a CR or a NUL in it")
 	}
-	first, folded, _ := strings.Cut(f.Value, "\n")
-	for line := range strings.Lines(folded) {
-		line = strings.TrimSuffix(line, "\n")
+	first, folded, is := strings.Cut(f.Value, "\n")
+	if !is {
+		return first, nil
+	}
+	// A field may have as many lines as its sender likes: each is copied once.
+	var whole strings.Builder
+	whole.Grow(len(f.Value))
+	whole.WriteString(first)
+	for line := range strings.SplitSeq(folded, "\n") {
 		if strings.Trim(line, " \t") == "" || line[0] != ' ' && line[0] != '\t' {
 			return "", errors.New("a header field is folded in a way that may end the header")
 		}
-		first += line
+		whole.WriteString(line)
 	}
-	if strings.HasSuffix(f.Value, "\n") {
-		return "", errors.New("a header field is folded in a way that may end the header")
-	}
-	return first, nil
+	return whole.String(), nil
 }
 
 var errType = errors.New("its Content-Type can be read in more than one way")

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 
@@ -117,5 +118,21 @@ func TestBodies(t *testing.T) {
 		if found := d.Finish(); found.Sealed || !strings.Contains(found.Reason, test.want) {
 			t.Errorf("%s: %+v, want %q", test.name, found, test.want)
 		}
+	}
+}
+
+// TestManyLines: a field that is folded into very many lines takes memory, and
+// so time, in the measure of its length. A sender can have a megabyte of them.
+func TestManyLines(t *testing.T) {
+	const most = 8 // octets for each that the field has
+	field := envelope.Field{Name: "X-Folded", Value: strings.Repeat(" a\n", 30_000) + " a"}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := readEntity([]envelope.Field{field}); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > most*uint64(len(field.Value)) {
+		t.Errorf("%d octets of memory were taken for a field of %d", took, len(field.Value))
 	}
 }
