@@ -12,6 +12,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"go.mozilla.org/pkcs7"
 )
@@ -174,14 +175,18 @@ func certificateKey(c *x509.Certificate) (*Key, error) {
 	if err := checkExtendedUsage(c); err != nil {
 		return nil, err
 	}
+	ends := c.NotAfter
+	if ends.IsZero() { // which would be a key without an end
+		ends = ends.Add(time.Second)
+	}
 	return &Key{
 		Method:      SMIME,
 		Fingerprint: fmt.Sprintf("%X", sha256.Sum256(c.Raw)),
 		UserIDs:     addressesOf(c),
 		Algorithm:   algorithm,
 		Created:     c.NotBefore,
-		Expires:     c.NotAfter,
-		encryption:  []encryptionKey{{certificate: c, expires: c.NotAfter}},
+		Expires:     ends,
+		encryption:  []encryptionKey{{certificate: c, expires: ends}},
 		encoded:     c.Raw,
 	}, nil
 }

@@ -126,6 +126,7 @@ type part struct {
 	unreadable error               // why it cannot be
 	signatures []signature         // in the order of the key
 	taken      []*packet.Signature // those of them that were found to hold, and count
+	foreign    []*packet.Signature // revocations of a primary key that are in another's name
 }
 
 type signature struct {
@@ -217,8 +218,13 @@ func (on *part) addSignature(p *packet.OpaquePacket, primary *packet.PublicKey) 
 	if err != nil {
 		return
 	}
-	if sig, ok := parsed.(*packet.Signature); ok && sig.CheckKeyIdOrFingerprint(primary) {
+	sig, ok := parsed.(*packet.Signature)
+	switch {
+	case !ok:
+	case sig.CheckKeyIdOrFingerprint(primary):
 		on.signatures = append(on.signatures, signature{sig, p})
+	case sig.SigType == packet.SigTypeKeyRevocation && on.public == primary:
+		on.foreign = append(on.foreign, sig)
 	}
 }
 

@@ -156,6 +156,8 @@ func parseBlock(kind string, content []byte, v *verifier) (keys []*Key, certific
 	switch {
 	case kind == publicKey:
 		keys, err = parsePackets(content, v)
+	case isSecretDER(content): // whatever its first line says: "PKCS12" is what GnuTLS writes
+		err = ErrSecretKey
 	case isBundle(kind):
 		certificates, err = readBundle(content)
 	default:

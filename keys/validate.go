@@ -2,11 +2,14 @@ package keys
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
 // Limits of what Validate takes, beside MaxKeySize. A person's key has a few
@@ -19,6 +22,10 @@ const (
 	// maxValidationEffort is maxEffort where a key is new: it must be refused
 	// in less time than one that is enrolled already may take.
 	maxValidationEffort = 500
+	// maxSealingEffort bounds what one message to all keys of a file may cost, in
+	// the same units: the trial takes that long now, and each message later. Keys
+	// on the slowest curves may have two parts to seal to, others twenty.
+	maxSealingEffort = 500
 )
 
 // Allowance is what of a key Validate only warns of.
@@ -66,7 +73,7 @@ func Validate(data []byte, rules Rules) (accepted []*Key, warnings []*Refusal, e
 	if err != nil {
 		return nil, nil, advised(err)
 	}
-	j := &judge{rules: rules, verifier: v}
+	j := &judge{rules: rules, verifier: v, sealing: maxSealingEffort}
 	for _, key := range read {
 		key, err := j.judge(key)
 		if err != nil {
@@ -97,6 +104,7 @@ func hasSecret(data []byte) bool {
 type judge struct {
 	rules    Rules
 	verifier *verifier
+	sealing  int // what is left of maxSealingEffort
 	warnings []*Refusal
 }
 
@@ -110,7 +118,7 @@ func (j *judge) judge(key *Key) (*Key, error) {
 		}
 		key = key.With(options)
 	}
-	checks := []func(*Key, *transferable) error{j.state, j.signatures, j.certificate, j.address}
+	checks := []func(*Key, *transferable) error{j.state, j.revokers, j.primary, j.signatures, j.certificate, j.address}
 	for _, check := range checks {
 		if err := check(key, t); err != nil {
 			return nil, err
@@ -122,7 +130,11 @@ func (j *judge) judge(key *Key) (*Key, error) {
 		}
 		stripped := *key
 		stripped.encoded = t.strip()
+		stripped.UserIDs = j.believed(key, t)
 		key = &stripped
+	}
+	if j.sealing -= key.sealingCost(j.rules.Now); j.sealing < 0 {
+		return nil, refuse(ReasonTooLarge, "key %s: sealing to it, and to what stands before it in the file, takes too long", key.Fingerprint)
 	}
 	if err := j.rules.Seal(key); err != nil {
 		return nil, refuse(ReasonTrial, "key %s: a message sealed to it on trial failed: %s", key.Fingerprint, err)
@@ -164,6 +176,42 @@ func (j *judge) state(key *Key, _ *transferable) error {
 }
 
 func date(when time.Time) string { return when.UTC().Format(time.DateOnly) }
+
+// primary refuses a key whose own word can be forged: whoever breaks a weak
+// primary key binds a subkey of theirs to it, and hands it in as a newer copy.
+// That it signs with it alone, and that mail is sealed to something stronger,
+// protects nobody. What is in the store already stays good.
+func (j *judge) primary(key *Key, t *transferable) error {
+	if t == nil {
+		return nil
+	}
+	if public, ok := t.primary.public.PublicKey.(*rsa.PublicKey); ok {
+		if err := sealableRSA(public); err != nil {
+			return fmt.Errorf("key %s: its primary key: %w", key.Fingerprint, err)
+		}
+	}
+	return nil
+}
+
+// revokers refuses a key with a revocation in the name of somebody whom the key
+// itself lets revoke it. Whether it holds nobody can tell without that key, and
+// stored, the revocation would be stripped: who has put it there without having a
+// right to, gains no more than by leaving the key out.
+func (j *judge) revokers(key *Key, t *transferable) error {
+	if t == nil || len(t.primary.foreign) == 0 {
+		return nil
+	}
+	fingerprints, err := j.verifier.revokers(t)
+	if err != nil {
+		return fmt.Errorf("key %s: %w", key.Fingerprint, err)
+	}
+	for _, fingerprint := range fingerprints {
+		if slices.ContainsFunc(t.primary.foreign, func(sig *packet.Signature) bool { return isBy(sig, fingerprint) }) {
+			return refuse(ReasonRevoked, "key %s lets key %X revoke it, and has a revocation in that name, mail must not be sealed to it", key.Fingerprint, fingerprint)
+		}
+	}
+	return nil
+}
 
 // signatures refuses a key whose own word is given with SHA-1: whoever can find
 // collisions can put another's subkey under such a signature (RFC 9580, section
@@ -211,15 +259,25 @@ var brokenSignatures = []x509.SignatureAlgorithm{x509.MD2WithRSA, x509.MD5WithRS
 
 // address refuses a key of somebody else.
 func (j *judge) address(key *Key, t *transferable) error {
-	named := key.UserIDs
-	if t != nil && j.rules.Allow&AllowSHA1 == 0 {
-		named = slices.DeleteFunc(slices.Clone(named), func(id string) bool { return t.isSHA1Only(id) })
-	}
+	named := j.believed(key, t)
 	if j.rules.Address == "" || namesAddress(named, j.rules.Address) {
 		return nil
 	}
 	return j.doubt(AllowAddress, ReasonAddress, "", "key %s does not name %s, its user ids are %s",
 		key.Fingerprint, j.rules.Address, quoteSome(named))
+}
+
+// believed are the user ids that count for something: not those that SHA-1 signs
+// alone, nor those whose signature has expired, as that of somebody who had an
+// address for a time, unless such is allowed. Nobody is given a key for the others'
+// sake.
+func (j *judge) believed(key *Key, t *transferable) []string {
+	if t == nil {
+		return key.UserIDs
+	}
+	return slices.DeleteFunc(slices.Clone(key.UserIDs), func(id string) bool {
+		return j.rules.Allow&AllowSHA1 == 0 && t.isSHA1Only(id) || j.rules.Allow&AllowExpired == 0 && t.isOverOnly(id, j.rules.Now)
+	})
 }
 
 // quoteSome quotes names, but no more than a reader wants to see.

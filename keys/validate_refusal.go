@@ -39,7 +39,7 @@ var advice = map[Reason]string{
 	ReasonBrokenHash:  "its owner should sign it anew (gpg --quick-set-expire FINGERPRINT 2y, and once more with '*' behind it), or ask for a new certificate",
 	ReasonPurpose:     "its owner should add a subkey for encryption (gpg --quick-add-key FINGERPRINT), or ask for a certificate that is for encrypting mail",
 	ReasonAuthority:   "hand in the person's own certificate, which is none of an authority (CA:FALSE)",
-	ReasonExpired:     "its owner should prolong it (gpg --quick-set-expire FINGERPRINT 2y, and once more with '*' behind it) or ask for a new certificate, and hand that in",
+	ReasonExpired:     "its owner should prolong it (gpg --quick-set-expire FINGERPRINT 2y, and once more with its subkey's fingerprint behind it: '*' leaves out what has expired) or ask for a new certificate, and hand that in",
 	ReasonEarly:       "hand it in again then, or look whether the clock was right where it was made",
 	ReasonRevoked:     "hand in the key that its holder uses now",
 	ReasonAddress:     "hand in the key of this address, or let its owner add the address to it (gpg --quick-add-uid FINGERPRINT ADDRESS)",

@@ -3,8 +3,10 @@ package keys
 import (
 	"bytes"
 	"crypto"
+	bigendian "encoding/binary"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
@@ -55,6 +57,17 @@ func (t *transferable) isSHA1Only(userID string) bool {
 	return slices.ContainsFunc(t.userIDs, func(id *part) bool { return string(id.packet.Contents) == userID && id.isSHA1() })
 }
 
+// isOverOnly says whether the signature on a user id has expired.
+func (t *transferable) isOverOnly(userID string, now time.Time) bool {
+	isOver := func(sig *packet.Signature) bool {
+		end := lifetime(sig.CreationTime, sig.SigLifetimeSecs)
+		return !isRevocation(sig) && !end.IsZero() && !now.Before(end)
+	}
+	return slices.ContainsFunc(t.userIDs, func(id *part) bool {
+		return string(id.packet.Contents) == userID && slices.ContainsFunc(id.taken, isOver)
+	})
+}
+
 // finish verifies what sealing does not ask for, as subkeys that sign.
 func (v *verifier) finish(t *transferable) error {
 	for _, sub := range t.subkeys {
@@ -66,6 +79,48 @@ func (v *verifier) finish(t *transferable) error {
 		}
 	}
 	return nil
+}
+
+// revokers are the fingerprints of those whom a key lets revoke it (RFC 9580,
+// section 5.2.3.23), as its direct-key signatures that hold name them.
+func (v *verifier) revokers(t *transferable) (fingerprints [][]byte, err error) {
+	const revocationKey, critical, fixed, isRevoker = 12, 0x80, 4, 0x80
+	public := t.primary.public
+	for _, sig := range t.primary.signatures {
+		if sig.SigType != packet.SigTypeDirectSignature || len(sig.packet.Contents) < fixed {
+			continue
+		}
+		size := 2
+		if public.Version == 6 {
+			size = 4
+		}
+		hashed, _, _ := cutArea(sig.packet.Contents[fixed:], size)
+		subpackets, failed := packet.OpaqueSubpackets(hashed)
+		if failed != nil {
+			continue
+		}
+		for _, s := range subpackets {
+			if s.SubType&^critical != revocationKey || len(s.Contents) < 22 || s.Contents[0]&isRevoker == 0 {
+				continue
+			}
+			if v.effort -= cost(public); v.effort < 0 {
+				return nil, errEffort
+			}
+			if public.VerifyDirectKeySignature(sig.Signature) == nil {
+				fingerprints = append(fingerprints, s.Contents[2:])
+			}
+		}
+	}
+	return fingerprints, nil
+}
+
+// isBy says whether a signature is in the name of the version 4 key of a
+// fingerprint.
+func isBy(sig *packet.Signature, fingerprint []byte) bool {
+	if len(sig.IssuerFingerprint) > 0 {
+		return bytes.Equal(sig.IssuerFingerprint, fingerprint)
+	}
+	return sig.IssuerKeyId != nil && len(fingerprint) >= 8 && *sig.IssuerKeyId == bigendian.BigEndian.Uint64(fingerprint[len(fingerprint)-8:])
 }
 
 // strip writes of a key what was verified: each part with the newest signature

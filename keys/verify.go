@@ -2,8 +2,13 @@ package keys
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
 	"crypto/x509"
+	"math/bits"
 	"slices"
+	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
@@ -159,8 +164,8 @@ func (v *verifier) subkey(sub *part, primary *packet.PublicKey) (*packet.Signatu
 func cost(public *packet.PublicKey) int {
 	curve, err := public.Curve()
 	if err != nil {
-		if bits, err := public.BitLength(); err == nil && public.PubKeyAlgo == packet.PubKeyAlgoRSA {
-			kilobits := int(bits) / 1024
+		if length, err := public.BitLength(); err == nil && public.PubKeyAlgo == packet.PubKeyAlgoRSA {
+			kilobits := int(length) / 1024
 			return 1 + kilobits*kilobits/4
 		}
 		return 25 // SLH-DSA, the slowest of the rest
@@ -178,4 +183,53 @@ func cost(public *packet.PublicKey) int {
 		return 40
 	}
 	return 100
+}
+
+// sealingCost is what one message to a key takes, in the units of maxEffort, as
+// it was measured.
+func (k *Key) sealingCost(now time.Time) (sum int) {
+	for _, public := range k.OpenPGPKeys(now) {
+		if key, ok := public.PublicKey.(*rsa.PublicKey); ok {
+			sum += sealingCostRSA(key)
+			continue
+		}
+		curve, _ := public.Curve()
+		switch curve {
+		case packet.CurveSecP256k1:
+			sum += 32
+		case packet.CurveNistP384:
+			sum += 8
+		case packet.CurveNistP521, packet.CurveBrainpoolP384:
+			sum += 60
+		case packet.CurveBrainpoolP256:
+			sum += 130
+		case packet.CurveBrainpoolP512:
+			sum += 215
+		default: // Curve25519, Curve448, P-256, ML-KEM
+			sum += 4
+		}
+	}
+	for _, certificate := range k.Certificates(now) {
+		switch public := certificate.PublicKey.(type) {
+		case *rsa.PublicKey:
+			sum += sealingCostRSA(public)
+		case *ecdsa.PublicKey:
+			switch public.Curve {
+			case elliptic.P256():
+				sum += 2
+			case elliptic.P384():
+				sum += 27
+			default:
+				sum += 60
+			}
+		}
+	}
+	return sum
+}
+
+// sealingCostRSA counts the multiplications that an exponent takes.
+func sealingCostRSA(public *rsa.PublicKey) int {
+	kilobits := public.N.BitLen() / 1024
+	exponent := uint(public.E)
+	return 1 + kilobits*kilobits*(bits.Len(exponent)+bits.OnesCount(exponent))/60
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,6 +72,9 @@ func runKeyChallenge(cmd *cobra.Command, args []string) error {
 			_, err = cmd.OutOrStdout().Write(sealed)
 			return err
 		}
+		if err := warnOfOtherKeys(ctx, cmd.ErrOrStderr(), st, row); err != nil {
+			return err
+		}
 		if err := sendMail(ctx, cfg.Notify.command(), sealed); err != nil {
 			return tryAgain("sending the message: %w", err)
 		}
@@ -78,6 +83,29 @@ func runKeyChallenge(cmd *cobra.Command, args []string) error {
 		out := newRecordWriter(cmd, newSentences)
 		return errors.Join(out.write(record), out.close())
 	})
+}
+
+// warnOfOtherKeys says where a challenge may not be opened with the pending key
+// alone. The daemon knows of no pending key: to its eyes the message is not sealed
+// for its recipient, so that it seals it once more to the keys that count, or
+// defers it where there are others and none of them does. Whoever has lost those
+// never sees the code.
+func warnOfOtherKeys(ctx context.Context, w io.Writer, st store, challenged enrolledRow) error {
+	rows, err := accountRows(ctx, st, challenged.Address)
+	if err != nil {
+		return err
+	}
+	counts := func(row enrolledRow) bool { return row.State != keys.KeyPending }
+	becomes := "deferred, as none of them counts"
+	switch {
+	case !slices.ContainsFunc(rows, counts):
+		return nil
+	case slices.ContainsFunc(rows, enrolledRow.isActive):
+		becomes = "sealed to those as well, and opened only by who has one of them"
+	}
+	complain(w, "warning: ", fmt.Errorf("%s has other keys: where mail from sendmail(1) meets sealmilter (non_smtpd_milters), this message is %s; "+
+		"let command under [notify] go around the filter, or hand over what key challenge writes without --send", challenged.Address, becomes))
+	return nil
 }
 
 // pendingKey finds the pending key that is named, or the only one there is. A

@@ -450,7 +450,7 @@ func (i *importer) tell(what string, h handedText, address, fingerprint string, 
 		if what == "warning" {
 			word = "warning-" + word
 		}
-		i.report.Write([]string{h.file, h.place, address, fingerprint, word, oneLine(err.Error())})
+		i.report.Write([]string{cell(h.file), h.place, cell(address), fingerprint, word, cell(err.Error())})
 		return
 	}
 	i.progress.clear()
@@ -461,6 +461,17 @@ func (i *importer) tell(what string, h handedText, address, fingerprint string, 
 		}
 	}
 	complain(i.said, what+": ", fmt.Errorf("%s: %s: %w", place, word, err))
+}
+
+// cell makes what others have written harmless in a table: on a terminal, and in
+// a program that takes it for a formula where it begins like one. That a quote
+// stands before it is what those programs take for plain text.
+func cell(text string) string {
+	text = oneLine(text)
+	if text != "" && strings.ContainsRune("=+-@", rune(text[0])) {
+		return "'" + text
+	}
+	return text
 }
 
 // finish says what became of everything.

@@ -232,6 +232,7 @@ type noticeFields struct {
 	Address     string
 	Fingerprint string
 	Plain       string // the fingerprint without blanks
+	Subkeys     []string
 	Kind        string
 	Algorithm   string
 	Expired     bool
@@ -243,6 +244,11 @@ type noticeFields struct {
 func newNoticeFields(n notice, from string, now time.Time) noticeFields {
 	f := noticeFields{Address: n.row.Address, Fingerprint: grouped(n.key.Fingerprint), Plain: n.key.Fingerprint, Kind: "OpenPGP key", Algorithm: n.key.Algorithm,
 		Expired: n.kind == warnedExpired, Expires: n.key.Expires.UTC(), Days: daysLeft(n.key.Expires, now), From: from}
+	for _, public := range n.key.OpenPGPKeys(now) { // gpg's '*' would leave out what has expired
+		if public.IsSubkey {
+			f.Subkeys = append(f.Subkeys, fmt.Sprintf("%X", public.Fingerprint))
+		}
+	}
 	if n.key.Method == keys.SMIME {
 		f.Kind = "S/MIME certificate"
 	}

@@ -86,12 +86,18 @@ func judgeNotices(rows []enrolledRow, now time.Time) (notices []notice) {
 					n.kind, n.plain = "", fmt.Sprintf("ends on %s and has a successor: nobody is warned; key retire takes it out of use", key.Expires.UTC().Format(time.DateOnly))
 				}
 			}
-			if n.kind != "" || n.plain != "" {
+			if (n.kind != "" || n.plain != "") && !slices.ContainsFunc(notices, n.isSaid) {
 				notices = append(notices, n)
 			}
 		}
 	}
 	return notices
+}
+
+// isSaid says whether another notice warns the same owner of the same end: an
+// account may have two copies of one key, of which each would be warned of.
+func (n notice) isSaid(other notice) bool {
+	return n.kind != "" && n.kind == other.kind && n.key.Fingerprint == other.key.Fingerprint && n.key.Expires.Equal(other.key.Expires)
 }
 
 // hasSuccessor says whether the account has another active key of the same

@@ -180,6 +180,7 @@ func certificatesRefused() (all []handed) {
 	own := newAuthority("Ann")
 	add("home-made, and may issue others", keys.ReasonAuthority, "may issue others", own.issue(&own.secret.PublicKey, with(isAuthority())))
 	add("expired", keys.ReasonExpired, "expired on 2026-02-01", middle.issue(public, func(c *certificate) { c.Validity.NotAfter = birth.AddDate(0, 1, 0) }))
+	add("expired in the year 1", keys.ReasonExpired, "expired on 0001-01-01", middle.issue(public, func(c *certificate) { c.Validity = validity{} }))
 	add("of next year", keys.ReasonEarly, "is not valid before 2027", middle.issue(public, func(c *certificate) { c.Validity = validity{birth.AddDate(1, 0, 0), birth.AddDate(2, 0, 0)} }))
 
 	// Its key.
