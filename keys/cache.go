@@ -122,6 +122,7 @@ type flight struct {
 	names    []string
 	accounts map[string][]*Account
 	err      error
+	left     bool // who asked went away, so that the error says nothing of the store
 }
 
 // NewCache makes a cache of a store, which nobody follows yet.
@@ -199,30 +200,52 @@ func (c *Cache) accounts(ctx context.Context, names []string) (map[string][]*Acc
 	if !c.check(ctx) {
 		return accountsOf(ctx, c.store, names)
 	}
-	found := make(map[string][]*Account, len(names))
+	for range maxLeaders {
+		found, again, err := c.together(ctx, names)
+		if !again {
+			return found, err
+		}
+	}
+	return accountsOf(ctx, c.store, names)
+}
+
+// maxLeaders is how often somebody waits for a question whose asker has gone
+// away: those who waited put one anew, and not one each.
+const maxLeaders = 3
+
+// together answers from memory and from questions of all who ask now. It is to be
+// tried again where somebody whose question this was has gone away before its
+// answer. What the store has not answered to one it would not answer to another.
+func (c *Cache) together(ctx context.Context, names []string) (found map[string][]*Account, again bool, err error) {
+	found = make(map[string][]*Account, len(names))
 	mine, asked := c.begin(names, found)
 	if mine != nil {
 		if err := c.load(ctx, mine); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	failed, absent := false, make(map[*flight]bool)
+	absent := make(map[*flight]bool)
 	for name, of := range asked {
 		select {
 		case <-of.done:
 		case <-ctx.Done():
-			return nil, errors.Join(ErrStore, ctx.Err())
+			return nil, false, errors.Join(ErrStore, ctx.Err())
 		}
-		failed = failed || of.err != nil // whoever asked may only have gone away
+		switch {
+		case of.left:
+			return nil, true, nil
+		case of.err != nil:
+			return nil, false, of.err
+		}
 		found[name] = of.accounts[name]
 		if !allEnrolled(found[name]) {
 			absent[of] = true
 		}
 	}
-	if failed || len(absent) > 1 {
-		return accountsOf(ctx, c.store, names)
+	if len(absent) > 1 {
+		found, err = accountsOf(ctx, c.store, names)
 	}
-	return found, nil
+	return found, false, err
 }
 
 // allEnrolled says whether no other name can add anything to an answer.
@@ -299,7 +322,7 @@ func (c *Cache) begin(names []string, found map[string][]*Account) (mine *flight
 // load asks the store and remembers the answer for each name about which nothing
 // has changed in the meantime.
 func (c *Cache) load(ctx context.Context, mine *flight) error {
-	mine.err = errors.New("internal error: a lookup that did not end")
+	mine.err, mine.left = errors.New("internal error: a lookup that did not end"), true
 	defer func() { // a panic must not keep others waiting
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -315,6 +338,7 @@ func (c *Cache) load(ctx context.Context, mine *flight) error {
 		}
 	}()
 	mine.accounts, mine.err = accountsOf(ctx, c.store, mine.names)
+	mine.left = mine.err != nil && ctx.Err() != nil
 	return mine.err
 }
 

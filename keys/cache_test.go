@@ -208,8 +208,8 @@ func TestCacheChangeUnderWay(t *testing.T) {
 }
 
 // TestCacheOneLoad: however many ask for a name at once, the store is asked
-// once, and all get its answer; where who asked goes away, the others ask
-// themselves.
+// once, and all get its answer; where who asked goes away, one of the others asks
+// for all of them.
 func TestCacheOneLoad(t *testing.T) {
 	for _, leaves := range []bool{false, true} {
 		cache, store, _, _ := newCache(t, 1<<20)
@@ -241,16 +241,39 @@ func TestCacheOneLoad(t *testing.T) {
 			close(hold)
 		}
 		if leaves {
-			for range 50 {
-				<-store.reads
-			}
+			<-store.reads
 			close(hold)
 		}
 		all.Wait()
 		leave()
-		if want := map[bool]int{false: 1, true: 51}[leaves]; store.count(ann) != want || (failed.Load() == 1) != leaves {
+		if want := map[bool]int{false: 1, true: 2}[leaves]; store.count(ann) != want || (failed.Load() == 1) != leaves {
 			t.Errorf("the first leaves %t: asked %d times, want %d; it failed: %d", leaves, store.count(ann), want, failed.Load())
 		}
+	}
+}
+
+// TestCacheOneFailure: what a store that does not answer in time has cost one who
+// asked, it does not cost those once more who waited for the same answer.
+func TestCacheOneFailure(t *testing.T) {
+	cache, store, _, _ := newCache(t, 1<<20)
+	hold := make(chan struct{})
+	store.set(func() { store.hold, store.err = hold, ErrStore })
+	var failed atomic.Int32
+	var all sync.WaitGroup
+	for range 51 {
+		all.Go(func() {
+			if _, err := cache.accounts(t.Context(), []string{ann}); errors.Is(err, ErrStore) {
+				failed.Add(1)
+			}
+		})
+	}
+	for cache.Stats().Waits < 50 {
+		runtime.Gosched()
+	}
+	close(hold)
+	all.Wait()
+	if failed.Load() != 51 || store.count(ann) != 1 {
+		t.Errorf("%d of 51 failed, and the store was asked %d times", failed.Load(), store.count(ann))
 	}
 }
 

@@ -26,8 +26,14 @@ func newDirectory(naming Naming) *directory {
 	return &directory{naming, make(map[string][]*Account), make(map[string]bool)}
 }
 
-// ask asks the store for the missing names.
+// ask asks the store for the missing names, and with them once more for those that
+// it has asked for before: an alias and what it leads to may be changed together
+// between two questions, and what was true of the one before and of the other
+// after was never true of both.
 func (d *directory) ask(ctx context.Context, store Store) error {
+	for name := range d.accounts {
+		d.missing[name] = true
+	}
 	names := slices.Sorted(maps.Keys(d.missing))
 	ask := func() (map[string][]*Account, error) { return accountsOf(ctx, store, names) }
 	if cache, ok := store.(*Cache); ok {
@@ -117,24 +123,54 @@ func (w *walk) meant(canonical string) (name string, accounts []*Account, err er
 
 // firstOf asks for all candidates at once and takes the first.
 func (w *walk) firstOf(canonical string, candidates [][]string) (string, []*Account) {
-	names := slices.Concat(candidates...)
-	for _, name := range names {
-		w.entry(name)
+	complete := true
+	for _, name := range slices.Concat(candidates...) {
+		_, ok := w.entry(name)
+		complete = complete && ok
 	}
-	for _, name := range names {
-		entry, ok := w.entry(name)
-		if !ok {
-			break
-		}
-		accounts := w.ends(name, canonical, entry)
-		if len(accounts) > 0 {
+	if !complete {
+		return "", nil
+	}
+	for _, spellings := range candidates {
+		name, accounts := w.bestOf(canonical, spellings)
+		// What comes after a circle is for who has no entry.
+		if len(accounts) > 0 || w.circle {
 			return name, accounts
-		}
-		if w.circle { // what comes after it is for who has no entry
-			break
 		}
 	}
 	return "", nil
+}
+
+// bestOf takes the first spelling of one name that leads to a key of somebody's
+// own, or else to a key, or else to anybody: that a name has been entered once
+// more in another spelling, as for a key that is still pending, must not hide the
+// key that it has.
+func (w *walk) bestOf(canonical string, spellings []string) (name string, best []*Account) {
+	for _, spelling := range spellings {
+		entry, _ := w.entry(spelling) // all are known
+		accounts := w.ends(spelling, canonical, entry)
+		if len(accounts) > 0 && (best == nil || standing(accounts) > standing(best)) {
+			name, best = spelling, accounts
+		}
+		if len(accounts) == 0 && w.circle {
+			return "", nil
+		}
+	}
+	return name, best
+}
+
+// standing is 2 where one of the accounts has a key of its own, 1 where one has
+// its domain's, and else 0.
+func standing(accounts []*Account) (most int) {
+	for _, account := range accounts {
+		switch {
+		case account.Enrolled() && account.KeysOf == "":
+			return 2
+		case account.Enrolled():
+			most = 1
+		}
+	}
+	return most
 }
 
 // ends are the accounts that a name leads to in the end.

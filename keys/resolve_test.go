@@ -69,6 +69,11 @@ func TestResolve(t *testing.T) {
 		{"another case, where case counts", names{"ann@a.test": "+ann@a.test"}, Naming{CaseSensitive: true}, "Ann@a.test", ""},
 		{"a U-label entered as an A-label", names{"ann@xn--bcher-kva.test": "+ann@xn--bcher-kva.test"}, plus, "ann@BÜCHER.test", "+ann@xn--bcher-kva.test"},
 		{"an A-label entered as a U-label", names{"ann@bücher.test": "+ann@bücher.test"}, plus, "ann@XN--BCHER-KVA.test", "+ann@bücher.test"},
+		{"a spelling without a key beside one with", names{"ann@bücher.test": "-ann@bücher.test", "ann@xn--bcher-kva.test": "+ann@xn--bcher-kva.test"}, plus, "ann@bücher.test", "+ann@xn--bcher-kva.test"},
+		{"a spelling with the domain's key beside one with its own", names{"ann@bücher.test": "-ann@bücher.test", "@bücher.test": "+@bücher.test", "ann@xn--bcher-kva.test": "+ann@xn--bcher-kva.test"}, plus, "ann@bücher.test", "+ann@xn--bcher-kva.test"},
+		{"two spellings with keys", names{"ann@bücher.test": "+ann@bücher.test", "ann@xn--bcher-kva.test": "+ann@xn--bcher-kva.test"}, plus, "ann@xn--bcher-kva.test", "+ann@bücher.test"},
+		{"a folded spelling without a key", names{"straße@a.test": "-straße@a.test", "strasse@a.test": "+strasse@a.test"}, plus, "straße@a.test", "+strasse@a.test"},
+		{"two spellings without keys", names{"ann@bücher.test": "-ann@bücher.test", "ann@xn--bcher-kva.test": "-ann@xn--bcher-kva.test"}, plus, "ann@bücher.test", "ann@bücher.test"},
 		{"what only looks like a comment", names{"@old.test": "@new.test", "ann@new.test": "+ann@new.test", "ann(x)@new.test": "+ann(x)@new.test"}, plus, `"ann(x)"@old.test`, "+ann(x)@new.test"},
 	} {
 		found, err := Lookup(context.Background(), test.store, test.naming, []string{test.address})
