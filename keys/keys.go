@@ -213,9 +213,10 @@ type Lifecycle interface {
 // Findings is what the commands that look at keys from time to time note of
 // them.
 type Findings interface {
-	// NoteKey notes what somebody who can parse a key has seen: its
-	// fingerprint, and a problem, each empty for none.
-	NoteKey(ctx context.Context, id int64, fingerprint, problem string) error
+	// NoteKey notes what somebody who can parse a key has seen in its text: its
+	// fingerprint, and a problem, each empty for none. The error is ErrNoSuchKey
+	// where the key has another text by now.
+	NoteKey(ctx context.Context, id int64, text, fingerprint, problem string) error
 	// NoteWarning notes that a warning of a key's end is sent, and says whether
 	// it had not been before: of several hosts, one sends it.
 	NoteWarning(ctx context.Context, id int64, warning Warning) (first bool, err error)

@@ -78,7 +78,7 @@ func runKeyAdd(cmd *cobra.Command, args []string) error {
 		if err != nil {
 			return failure("%w", err)
 		}
-		for _, warning := range warnings {
+		for _, warning := range append(warnings, warnOfOlder(rows, handed)...) {
 			complain(cmd.ErrOrStderr(), "warning: ", warning)
 		}
 		return errors.Join(enrol(ctx, st, address, rows, handed, state, now, out), out.close())
@@ -204,6 +204,22 @@ func adviseRevoked(refused error, rows []enrolledRow, files []keyFile, now time.
 		}
 	}
 	return refused
+}
+
+// warnOfOlder speaks of copies that know less than what they replace: what its
+// holder has taken back since is sealed to again.
+func warnOfOlder(rows []enrolledRow, handed []handedKey) (warnings []error) {
+	for _, key := range handed {
+		for _, row := range rows {
+			isOlder := func(enrolled *keys.Key) bool {
+				return enrolled.Fingerprint == key.Fingerprint && enrolled.Signed.After(key.Signed)
+			}
+			if slices.ContainsFunc(row.keys, isOlder) {
+				warnings = append(warnings, fmt.Errorf("%s: this copy of key %s is older than the one in row:%d: what its holder has changed since is lost", key.file, key.Fingerprint, row.ID))
+			}
+		}
+	}
+	return warnings
 }
 
 // keyStore is a store as enrolling keys needs it.

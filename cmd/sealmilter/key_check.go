@@ -186,7 +186,7 @@ func (c *keyChecker) summary() string {
 // statusKeeper is a store as far as notes are made in it.
 type statusKeeper interface {
 	keys.Registry
-	NoteKey(ctx context.Context, id int64, fingerprint, problem string) error
+	NoteKey(ctx context.Context, id int64, text, fingerprint, problem string) error
 	SetKeyState(ctx context.Context, id int64, state keys.KeyState) error
 }
 
@@ -213,7 +213,7 @@ func fixStatus(ctx context.Context, st statusKeeper, row enrolledRow, found []fi
 	problem := strings.Join(problems, "; ")
 	known := row.Fingerprint == fingerprint && row.Problem == problem && now.Sub(row.Checked) < noteAnew
 	if !known {
-		if err := st.NoteKey(ctx, row.ID, fingerprint, problem); err != nil && !errors.Is(err, keys.ErrNoSuchKey) {
+		if err := st.NoteKey(ctx, row.ID, row.Key, fingerprint, problem); err != nil && !errors.Is(err, keys.ErrNoSuchKey) {
 			return err
 		}
 	}

@@ -155,9 +155,10 @@ func (s *Store) prove(ctx context.Context, id int64, step func(tx *sql.Tx, c cha
 }
 
 // NoteKey implements keys.Findings.
-func (s *Store) NoteKey(ctx context.Context, id int64, fingerprint, problem string) error {
-	const note = `UPDATE keys SET fingerprint = nullif(?2, ''), problem = nullif(?3, ''), checked = CURRENT_TIMESTAMP WHERE id = ?1`
-	if err := s.changeKey(ctx, note, id, fingerprint, problem); err != nil {
+func (s *Store) NoteKey(ctx context.Context, id int64, text, fingerprint, problem string) error {
+	const note = `UPDATE keys SET fingerprint = nullif(?2, ''), problem = nullif(?3, ''), checked = CURRENT_TIMESTAMP
+		WHERE id = ?1 AND key = ?4`
+	if err := s.changeKey(ctx, note, id, fingerprint, problem, text); err != nil {
 		return fmt.Errorf("noting what key %d is: %w", id, err)
 	}
 	return nil

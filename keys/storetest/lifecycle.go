@@ -112,7 +112,7 @@ func statesBySQL(t *testing.T, s Store) {
 	}
 	s.SQL(t, `INSERT INTO sealmilter.keys (address, key, state) VALUES ('bob@example.org', 'B', 'pending')`)
 	expect(t, answer(t, s, "bob@example.org"), enrolled("bob@example.org", "bob@example.org", ""))
-	if err := s.NoteKey(ctx, id, "ABCD", "is too old"); err != nil {
+	if err := s.NoteKey(ctx, id, "A", "ABCD", "is too old"); err != nil {
 		t.Fatal(err)
 	}
 	s.SQL(t, `UPDATE sealmilter.keys SET key = 'A2' WHERE key = 'A'`)
@@ -240,7 +240,7 @@ func challenge(t *testing.T, s Store) {
 func noteKeys(t *testing.T, s Store) {
 	ctx := context.Background()
 	id := add(t, s, "ann@example.org", "A")
-	if err := s.NoteKey(ctx, id, "ABCDEF", "it has expired"); err != nil {
+	if err := s.NoteKey(ctx, id, "A", "ABCDEF", "it has expired"); err != nil {
 		t.Fatal(err)
 	}
 	one := listed(t, s, "")[0]
@@ -248,14 +248,22 @@ func noteKeys(t *testing.T, s Store) {
 		t.Errorf("noted as %+v", one)
 	}
 	expect(t, answer(t, s, "ann@example.org"), enrolled("ann@example.org", "ann@example.org", "A"))
-	if err := s.NoteKey(ctx, id, "", ""); err != nil {
+	if err := s.NoteKey(ctx, id, "A", "", ""); err != nil {
 		t.Fatal(err)
 	}
 	if one := listed(t, s, "")[0]; one.Fingerprint != "" || one.Problem != "" || one.Checked.IsZero() {
 		t.Errorf("noted as %+v", one)
 	}
-	if err := s.NoteKey(ctx, id+1000, "AB", ""); !errors.Is(err, keys.ErrNoSuchKey) {
+	if err := s.NoteKey(ctx, id+1000, "A", "AB", ""); !errors.Is(err, keys.ErrNoSuchKey) {
 		t.Errorf("a key that is not there: %v", err)
+	}
+	// Somebody has put another key there since it was read.
+	s.SQL(t, fmt.Sprintf(`UPDATE sealmilter.keys SET key = 'ANOTHER' WHERE id = %d`, id))
+	if err := s.NoteKey(ctx, id, "A", "ABCDEF", "it has expired"); !errors.Is(err, keys.ErrNoSuchKey) {
+		t.Errorf("a key that is another by now: %v", err)
+	}
+	if one := listed(t, s, "")[0]; one.Fingerprint != "" || one.Problem != "" || !one.Checked.IsZero() {
+		t.Errorf("of another key it is noted what was read of the first: %+v", one)
 	}
 }
 
@@ -331,8 +339,8 @@ func events(t *testing.T, s Store) {
 		s.SetKeyState(ctx, id, keys.KeyPending),
 		s.Challenge(ctx, id, hash[:], time.Now().Add(time.Hour)),
 		s.Confirm(ctx, id, hash[:], false),
-		s.NoteKey(ctx, id, "FA", ""), // nothing new
-		s.NoteKey(ctx, id, "FA", "weak"),
+		s.NoteKey(ctx, id, "A", "FA", ""), // nothing new
+		s.NoteKey(ctx, id, "A", "FA", "weak"),
 		s.SetAccount(ctx, keys.Choices{Address: "ann@example.org", Enabled: false}),
 		s.SetAccount(ctx, keys.Choices{Address: "ann@example.org", Enabled: false}), // nothing new
 		s.RemoveKey(ctx, id),
