@@ -53,6 +53,9 @@
 \set ON_ERROR_STOP on
 BEGIN;
 
+-- Names are looked up where nobody but a superuser can make any.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 CREATE TABLE IF NOT EXISTS public.openpgp_key (
   id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   username varchar(255) NOT NULL REFERENCES public.mailbox (username) ON UPDATE CASCADE ON DELETE CASCADE,

@@ -30,6 +30,10 @@
 
 \set ON_ERROR_STOP on
 
+-- Names are looked up where nobody but a superuser can make any. What a function
+-- of somebody else answered here would be run as a superuser.
+SET search_path = pg_catalog, pg_temp;
+
 SELECT 'CREATE ROLE sealmilter LOGIN'
   WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'sealmilter') \gexec
 
@@ -70,3 +74,5 @@ GRANT EXECUTE ON FUNCTION sealmilter.recipient_keys(text[]), sealmilter.alias_en
   sealmilter.rotate_key(text, text, text, jsonb), sealmilter.retire_others(bigint), sealmilter.method_of(text),
   sealmilter.challenge_key(bigint, bytea, timestamptz), sealmilter.confirm_key(bigint, bytea, boolean) TO sealmilter_admin;
 \endif
+
+RESET search_path;

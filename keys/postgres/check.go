@@ -165,11 +165,11 @@ func misshapen(conn *pgx.Conn, fields []pgconn.FieldDescription) error {
 // The tables are looked up by name and not by a cast to regclass: a site's own
 // function does without them.
 func inspect(ctx context.Context, conn *pgx.Conn) (warnings []string, err error) {
-	const query = `SELECT p.prosecdef, coalesce(array_to_string(p.proconfig, ' '), ''), owner.rolname, owner.rolsuper,
-			has_function_privilege('public', p.oid, 'EXECUTE'), me.rolname, me.rolsuper,
-			coalesce((SELECT bool_or(has_any_column_privilege(t.oid, 'INSERT, UPDATE') OR has_table_privilege(t.oid, 'DELETE, TRUNCATE'))
+	const query = `SELECT p.prosecdef, coalesce(pg_catalog.array_to_string(p.proconfig, ' '), ''), owner.rolname, owner.rolsuper,
+			pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE'), me.rolname, me.rolsuper,
+			coalesce((SELECT pg_catalog.bool_or(pg_catalog.has_any_column_privilege(t.oid, 'INSERT, UPDATE') OR pg_catalog.has_table_privilege(t.oid, 'DELETE, TRUNCATE'))
 				FROM pg_catalog.pg_class AS t WHERE t.relnamespace = n.oid AND t.relkind = 'r'), false),
-			coalesce((SELECT bool_or(has_any_column_privilege(t.oid, 'SELECT'))
+			coalesce((SELECT pg_catalog.bool_or(pg_catalog.has_any_column_privilege(t.oid, 'SELECT'))
 				FROM pg_catalog.pg_class AS t WHERE t.relnamespace = n.oid AND t.relkind = 'r'), false)
 		FROM pg_catalog.pg_proc AS p
 		JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace

@@ -147,8 +147,8 @@ func unwritten(function string, err error) error {
 // role may call the functions of copies.sql. Keys are looked up without them,
 // so that what is missing is a warning.
 func checkCopies(ctx context.Context, conn *pgx.Conn) (warnings []string, err error) {
-	const query = `SELECT coalesce(string_agg('sealmilter.' || f.name, ', ' ORDER BY f.name) FILTER (WHERE p.oid IS NULL), ''),
-			coalesce(string_agg('sealmilter.' || f.name, ', ' ORDER BY f.name) FILTER (WHERE p.oid IS NOT NULL
+	const query = `SELECT coalesce(pg_catalog.string_agg('sealmilter.' || f.name, ', ' ORDER BY f.name) FILTER (WHERE p.oid IS NULL), ''),
+			coalesce(pg_catalog.string_agg('sealmilter.' || f.name, ', ' ORDER BY f.name) FILTER (WHERE p.oid IS NOT NULL
 				AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')), '')
 		FROM (VALUES ('copies_begin', 'text, bytea[], interval'), ('copies_sent', 'text, bytea'),
 			('copies_end', 'text, bytea[], boolean')) AS f (name, arguments)

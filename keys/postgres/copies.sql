@@ -10,6 +10,9 @@
 
 BEGIN;
 
+-- Names are looked up where nobody but a superuser can make any.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 CREATE TABLE IF NOT EXISTS sealmilter.copies (
   hash  bytea PRIMARY KEY CONSTRAINT hash_is_not_32_bytes CHECK (octet_length(hash) = 32),
   sent  boolean NOT NULL DEFAULT false,

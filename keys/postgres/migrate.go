@@ -69,6 +69,9 @@ func Migrate(ctx context.Context, dsn string) (from, to int64, err error) {
 		return 0, 0, fmt.Errorf("migrating: %w", unanswered(err))
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, ownNames); err != nil {
+		return 0, 0, fmt.Errorf("migrating: %w", unanswered(err))
+	}
 	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(migrateLock)); err != nil {
 		return 0, 0, fmt.Errorf("waiting for another migration: %w: %w", keys.ErrStore, err)
 	}
@@ -147,6 +150,12 @@ func makeSchema(ctx context.Context, conn *pgx.Conn) (owner string, err error) {
 	return owner, nil
 }
 
+// ownNames has names looked up where only a superuser can make any. Who may make
+// functions in the schema public, as the database's owner may, could put one there
+// that suits a call better than the server's own, and it would run with the rights
+// of whoever migrates.
+const ownNames = `SET search_path = pg_catalog, pg_temp`
+
 // makeOwner makes the owner's role. Roles belong to the cluster and the lock
 // to one database, so another migration may be making it at this moment.
 const makeOwner = `DO $$ BEGIN
@@ -170,7 +179,7 @@ func runs(text string) *goose.GoFunc {
 // owner's without another word.
 func apply(ctx context.Context, config *pgx.ConnConfig, owner string, migrations fs.FS, more ...*goose.Migration) (from, to int64, err error) {
 	become := func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `SET ROLE `+pgx.Identifier{owner}.Sanitize())
+		_, err := conn.Exec(ctx, ownNames+`; SET ROLE `+pgx.Identifier{owner}.Sanitize())
 		return err
 	}
 	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(become))

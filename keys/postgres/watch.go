@@ -129,23 +129,27 @@ var (
 	errOwnFunction = errors.New("sealmilter.recipient_keys is the site's own, whose tables tell nobody of changes")
 	// errSilent: what is written while triggers do not run is told by nobody.
 	errSilent = errors.New("the triggers of sealmilter's tables that tell of changes are not all there and enabled")
+	// errSubscriber: no trigger runs for what another server's log brings.
+	errSubscriber = errors.New("sealmilter's tables come to this server by logical replication, which tells nobody of changes")
 	// errPooler: what it hands on next may be another session, that hears nothing.
 	errPooler = errors.New("a pooler stands before the server, and who listens needs a session of its own: name the server itself")
 )
 
 // tellers is how many triggers tell of changes: those of keys, accounts and
 // aliases, without those that only write events.
-const tellers = 13
+const tellers = 16
 
 // lookAround asks for all that makes changes known: the session, the function
-// that answers, and the triggers. What identifies them is another after each
+// that answers, whether rows come in by logical replication, and the triggers. What identifies them is another after each
 // change of them, as where they were disabled and enabled again in between.
 const lookAround = `SELECT pg_catalog.pg_backend_pid(), coalesce((SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex')
 		FROM pg_catalog.pg_proc AS p WHERE p.oid = pg_catalog.to_regprocedure('sealmilter.recipient_keys(text[])')), ''),
-	count(*) FILTER (WHERE t.tgenabled IN ('O', 'A')), coalesce(pg_catalog.string_agg(pg_catalog.concat_ws(' ', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid), '')
+	count(*) FILTER (WHERE t.tgenabled IN ('O', 'A')), coalesce(pg_catalog.string_agg(pg_catalog.concat_ws(' ', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid), ''),
+	EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS r
+		WHERE r.srrelid IN (pg_catalog.to_regclass('sealmilter.keys'), pg_catalog.to_regclass('sealmilter.accounts'), pg_catalog.to_regclass('sealmilter.aliases')))
 	FROM pg_catalog.pg_trigger AS t
 	WHERE t.tgrelid IN (pg_catalog.to_regclass('sealmilter.keys'), pg_catalog.to_regclass('sealmilter.accounts'), pg_catalog.to_regclass('sealmilter.aliases'))
-		AND t.tgname IN ('inserted', 'inserted_by_another', 'updated', 'deleted', 'truncated')`
+		AND t.tgname IN ('inserted', 'inserted_by_another', 'updated', 'deleted', 'truncated', 'replicated')`
 
 // look finds out whether the server still answers, and whether the tables that
 // tell of changes are those that are asked, and says so to the follower where
@@ -156,7 +160,8 @@ func (w *watch) look(ctx context.Context) error {
 	var pid uint32
 	var function, triggers string
 	var enabled int
-	err := w.conn.QueryRow(ctx, lookAround).Scan(&pid, &function, &enabled, &triggers)
+	var subscribed bool
+	err := w.conn.QueryRow(ctx, lookAround).Scan(&pid, &function, &enabled, &triggers, &subscribed)
 	switch {
 	case err != nil:
 		return fmt.Errorf("listening for changes: %w", unanswered(err))
@@ -166,9 +171,12 @@ func (w *watch) look(ctx context.Context) error {
 		return errPooler
 	}
 	w.looked = time.Now()
-	if function != lookupFunction {
+	switch {
+	case function != lookupFunction:
 		triggers, err = "", errOwnFunction // whatever they do
-	} else if enabled != tellers {
+	case subscribed:
+		triggers, err = "subscribed", errSubscriber
+	case enabled != tellers:
 		err = errSilent
 	}
 	now := function + " " + triggers

@@ -360,6 +360,29 @@ CREATE TRIGGER deleted AFTER DELETE ON sealmilter.aliases REFERENCING OLD TABLE 
 CREATE TRIGGER truncated AFTER TRUNCATE ON sealmilter.aliases
   FOR EACH STATEMENT EXECUTE FUNCTION sealmilter.aliases_changed();
 
+-- The triggers above do not run for a session that writes what another server, or
+-- a dump, already has (session_replication_role = replica): its events come along.
+-- But whoever remembers keys has to hear of it, and of that it was anything.
+-- +goose StatementBegin
+CREATE FUNCTION sealmilter.replicated() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM sealmilter.tell('{""}');
+  RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION sealmilter.replicated() IS 'Tells of what is written with session_replication_role = replica.';
+CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sealmilter.keys
+  FOR EACH STATEMENT WHEN (current_setting('session_replication_role') = 'replica') EXECUTE FUNCTION sealmilter.replicated();
+CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sealmilter.accounts
+  FOR EACH STATEMENT WHEN (current_setting('session_replication_role') = 'replica') EXECUTE FUNCTION sealmilter.replicated();
+CREATE TRIGGER replicated AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sealmilter.aliases
+  FOR EACH STATEMENT WHEN (current_setting('session_replication_role') = 'replica') EXECUTE FUNCTION sealmilter.replicated();
+ALTER TABLE sealmilter.keys ENABLE ALWAYS TRIGGER replicated;
+ALTER TABLE sealmilter.accounts ENABLE ALWAYS TRIGGER replicated;
+ALTER TABLE sealmilter.aliases ENABLE ALWAYS TRIGGER replicated;
+
 -- Nobody but the owner has a right to events, and this keeps the owner, and a
 -- superuser, from changing them by mistake.
 -- +goose StatementBegin
@@ -461,12 +484,16 @@ $$;
 COMMENT ON FUNCTION sealmilter.method_of(text) IS 'openpgp or smime, as the text of a key looks.';
 
 -- The new key comes before the old ones go, and both at once for whoever looks.
+-- Of two who do so at the same moment one waits for the other at the account, and
+-- then retires the other's key: it is locked before anything else, so that no two
+-- wait for each other.
 -- +goose StatementBegin
 CREATE FUNCTION sealmilter.rotate_key(address text, key text, fingerprint text DEFAULT NULL, options jsonb DEFAULT '{}',
   OUT id bigint, OUT retired bigint[])
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
+  PERFORM FROM sealmilter.accounts AS a WHERE lower(a.address) = lower(rotate_key.address COLLATE "C") FOR NO KEY UPDATE;
   INSERT INTO sealmilter.keys AS k (address, key, fingerprint, options)
     VALUES (rotate_key.address, rotate_key.key, rotate_key.fingerprint, rotate_key.options)
     RETURNING k.id INTO rotate_key.id;
@@ -479,14 +506,22 @@ COMMENT ON FUNCTION sealmilter.rotate_key(text, text, text, jsonb) IS
 
 -- +goose StatementBegin
 CREATE FUNCTION sealmilter.retire_others(number bigint) RETURNS bigint[]
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  numbers bigint[];
+BEGIN
+  -- What another has made active meanwhile is seen by the statement after this one.
+  PERFORM FROM sealmilter.accounts AS a
+    WHERE a.address = (SELECT k.address FROM sealmilter.keys AS k WHERE k.id = number) FOR NO KEY UPDATE;
   WITH retired AS (
     UPDATE sealmilter.keys AS k SET state = 'retired' FROM sealmilter.keys AS one
     WHERE one.id = number AND k.address = one.address AND k.id <> number AND k.state = 'active'
       AND sealmilter.method_of(k.key) = sealmilter.method_of(one.key)
     RETURNING k.id
   )
-  SELECT coalesce(array_agg(retired.id ORDER BY retired.id), '{}') FROM retired
+  SELECT coalesce(array_agg(retired.id ORDER BY retired.id), '{}') INTO numbers FROM retired;
+  RETURN numbers;
+END
 $$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION sealmilter.retire_others(bigint) IS 'Retires the active keys beside one, of its account and its method; their numbers.';
@@ -518,6 +553,10 @@ DECLARE
   most CONSTANT integer := 10;
   one sealmilter.keys;
 BEGIN
+  IF alone THEN
+    PERFORM FROM sealmilter.accounts AS a
+      WHERE a.address = (SELECT k.address FROM sealmilter.keys AS k WHERE k.id = number) FOR NO KEY UPDATE;
+  END IF;
   SELECT k.* INTO one FROM sealmilter.keys AS k WHERE k.id = number FOR UPDATE;
   CASE
   WHEN NOT FOUND THEN RETURN 'no such key';
@@ -597,6 +636,7 @@ CREATE FUNCTION sealmilter.portal_propose(address text, key text, fingerprint te
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   most CONSTANT integer := 5;
+  most_in_all CONSTANT integer := 30;
   owner text COLLATE "C" := sealmilter.portal_account(portal_propose.address);
   number bigint;
 BEGIN
@@ -606,6 +646,10 @@ BEGIN
   END IF;
   IF most <= (SELECT count(*) FROM sealmilter.keys AS k WHERE k.address = owner AND k.state = 'pending') THEN
     RAISE EXCEPTION 'too many keys are waiting to be confirmed, the most are %', most USING ERRCODE = 'program_limit_exceeded';
+  END IF;
+  -- Each of them is in the answer of every lookup, that of a group among them.
+  IF most_in_all <= (SELECT count(*) FROM sealmilter.keys AS k WHERE k.address = owner) THEN
+    RAISE EXCEPTION 'too many keys, the most are %: remove some that are not used any more', most_in_all USING ERRCODE = 'program_limit_exceeded';
   END IF;
   INSERT INTO sealmilter.keys AS k (address, key, fingerprint, state)
     VALUES (portal_propose.address, portal_propose.key, portal_propose.fingerprint, 'pending') RETURNING k.id INTO number;
@@ -692,7 +736,7 @@ COMMENT ON FUNCTION sealmilter.portal_choices(text, text, text) IS 'Sets the met
 REVOKE ALL ON FUNCTION sealmilter.difference(jsonb, jsonb), sealmilter.behind_actor(), sealmilter.tell(text[]),
   sealmilter.key_detail(text, text, text, jsonb), sealmilter.keys_changed(), sealmilter.accounts_changed(),
   sealmilter.choices(boolean, text, text, jsonb), sealmilter.account_changed(), sealmilter.keys_note_change(),
-  sealmilter.aliases_changed(), sealmilter.events_only_grow(), sealmilter.forget_events(timestamptz),
+  sealmilter.aliases_changed(), sealmilter.replicated(), sealmilter.events_only_grow(), sealmilter.forget_events(timestamptz),
   sealmilter.recipient_keys(text[]), sealmilter.method_of(text), sealmilter.rotate_key(text, text, text, jsonb),
   sealmilter.retire_others(bigint), sealmilter.challenge_key(bigint, bytea, timestamptz),
   sealmilter.confirm_key(bigint, bytea, boolean), sealmilter.portal_account(text),
@@ -726,8 +770,11 @@ DROP TRIGGER inserted ON sealmilter.aliases;
 DROP TRIGGER updated ON sealmilter.aliases;
 DROP TRIGGER deleted ON sealmilter.aliases;
 DROP TRIGGER truncated ON sealmilter.aliases;
+DROP TRIGGER replicated ON sealmilter.keys;
+DROP TRIGGER replicated ON sealmilter.accounts;
+DROP TRIGGER replicated ON sealmilter.aliases;
 DROP TABLE sealmilter.events, sealmilter.warnings;
-DROP FUNCTION sealmilter.events_only_grow(), sealmilter.aliases_changed(), sealmilter.keys_note_change(), sealmilter.keys_changed(),
+DROP FUNCTION sealmilter.replicated(), sealmilter.events_only_grow(), sealmilter.aliases_changed(), sealmilter.keys_note_change(), sealmilter.keys_changed(),
   sealmilter.accounts_changed(), sealmilter.account_changed(), sealmilter.choices(boolean, text, text, jsonb),
   sealmilter.key_detail(text, text, text, jsonb), sealmilter.tell(text[]), sealmilter.behind_actor(), sealmilter.difference(jsonb, jsonb);
 
