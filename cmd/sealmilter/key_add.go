@@ -62,7 +62,7 @@ func runKeyAdd(cmd *cobra.Command, args []string) error {
 	}
 	now := time.Now()
 	out := newRecordWriter(cmd, newSentences)
-	return withStore(cmd, func(ctx context.Context, _ Config, st store) error {
+	return withStore(cmd, func(ctx context.Context, cfg Config, st store) error {
 		rows, err := accountRows(ctx, st, address)
 		if err != nil {
 			return err
@@ -80,6 +80,12 @@ func runKeyAdd(cmd *cobra.Command, args []string) error {
 		}
 		for _, warning := range append(warnings, warnOfOlder(rows, handed)...) {
 			complain(cmd.ErrOrStderr(), "warning: ", warning)
+		}
+		switch why, err := shadowed(ctx, st, cfg.naming(), address); {
+		case err != nil:
+			return err
+		case why != "":
+			complain(cmd.ErrOrStderr(), "warning: ", errors.New(why))
 		}
 		return errors.Join(enrol(ctx, st, address, rows, handed, state, now, out), out.close())
 	})

@@ -24,8 +24,8 @@ func keyCheckCommand() *cobra.Command {
 what only a parser sees, whoever wrote them: what cannot be read or sealed to,
 what has expired or will within 30 days, what its holder has revoked, keys that
 name other addresses, keys that are there twice, accounts whose addresses are
-not spelled as mail is looked up, and options of keys and accounts that cannot be
-followed or that nobody reads.
+not spelled as mail is looked up or are aliases that lead elsewhere, and options
+of keys and accounts that cannot be followed or that nobody reads.
 
 --fix-status notes what it found beside each key, where SQL can see it, and puts
 an active key that its holder has revoked into the state revoked. It changes nothing else:
@@ -55,8 +55,8 @@ func runKeyCheck(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
-	return withStore(cmd, func(ctx context.Context, _ Config, st store) error {
-		c := &keyChecker{st: st, now: time.Now(), fix: fix, out: newFindingWriter(cmd), progress: newProgress(cmd.ErrOrStderr(), "keys checked"), counts: make(map[string]int)}
+	return withStore(cmd, func(ctx context.Context, cfg Config, st store) error {
+		c := &keyChecker{st: st, naming: cfg.naming(), now: time.Now(), fix: fix, out: newFindingWriter(cmd), progress: newProgress(cmd.ErrOrStderr(), "keys checked"), counts: make(map[string]int)}
 		err := c.run(ctx, address)
 		c.progress.clear()
 		if err != nil {
@@ -91,11 +91,13 @@ const (
 	foundTwice    = "duplicate" // the account has it in another row, too
 	foundSpelling = "spelling"  // mail is looked up by another spelling of its address
 	foundAccounts = "accounts"  // several accounts are one by that spelling
+	foundAlias    = "alias"     // an alias of the same name leads elsewhere
 )
 
 // keyChecker looks at one account after the other. It holds the keys of one.
 type keyChecker struct {
 	st       store
+	naming   keys.Naming
 	now      time.Time
 	fix      bool
 	out      *findingWriter
@@ -129,7 +131,42 @@ func (c *keyChecker) run(ctx context.Context, address string) error {
 			}
 		}
 	}
+	if err := c.runAliases(ctx, address); err != nil {
+		return err
+	}
 	return c.runAccounts(ctx, address)
+}
+
+// runAliases finds keys that are not used since an alias decides before them.
+func (c *keyChecker) runAliases(ctx context.Context, address string) error {
+	last := ""
+	for way, err := range c.st.Aliases(ctx, address) {
+		if err != nil {
+			return err
+		}
+		if way.Address == last { // has more than one way
+			continue
+		}
+		last = way.Address
+		rows, err := accountRows(ctx, c.st, last)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(rows, enrolledRow.isActive) {
+			continue
+		}
+		text, err := shadowed(ctx, c.st, c.naming, last)
+		if err != nil {
+			return err
+		}
+		if text == "" {
+			continue
+		}
+		if err := c.tell([]finding{{Address: last, Finding: foundAlias, Text: text}}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // runAccounts checks what an account has chosen, or all that have chosen

@@ -157,6 +157,33 @@ func judgeSpelling(ctx context.Context, accounts keys.Accounts, e keys.Enrolled)
 	return []finding{{e.ID, e.Address, "", foundAccounts, fmt.Sprintf("the account %s is the same one for mail: keep one of them", other.Address)}}, nil
 }
 
+// shadowed says why the keys of an account are not used: an alias of the same name
+// decides before it, and leads to others. It is "" where they are. Of a whole
+// domain that cannot be said.
+func shadowed(ctx context.Context, st store, naming keys.Naming, address string) (why string, err error) {
+	isAlias := false
+	for _, err := range st.Aliases(ctx, address) {
+		if err != nil {
+			return "", err
+		}
+		isAlias = true
+		break
+	}
+	if !isAlias || strings.HasPrefix(address, "@") {
+		return "", nil
+	}
+	found, err := keys.Lookup(ctx, st, naming, []string{address})
+	if err != nil {
+		return "", err
+	}
+	isItself := func(a *keys.Account) bool { return strings.EqualFold(a.Address, address) }
+	if slices.ContainsFunc(found[address].Accounts, isItself) {
+		return "", nil
+	}
+	return fmt.Sprintf("the address is an alias that leads elsewhere, so that its own keys are not used: "+
+		"take the alias away (sealmilter alias remove %[1]s), or let it lead to itself too (sealmilter alias add %[1]s %[1]s)", address), nil
+}
+
 // enteredSpelling is the spelling under which any spelling of the address is
 // found.
 func enteredSpelling(address string) string {

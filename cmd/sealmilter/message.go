@@ -114,8 +114,14 @@ func readLine(r *bufio.Reader, most int) (line []byte, err error) {
 			return nil, fmt.Errorf("its header is longer than %d bytes", maxHeader)
 		}
 	}
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("%w: %w", errUnread, err)
+	}
 	return line, err
 }
+
+// errUnread says that nobody knows what the message is, as it could not be read.
+var errUnread = errors.New("it could not be read")
 
 // copyBody writes a body with CRLF at the end of each line, as SMTP carries it:
 // it makes CRLF of each LF that stands alone. It returns how much it wrote.

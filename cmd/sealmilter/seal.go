@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -28,8 +29,9 @@ Where an address has no key, or its owner has switched sealing off, nothing is
 written and the exit code is 1; with --pass the message is written as it came,
 as the daemon would let it pass. A message to several of whom only some have a
 key is not sealed at all. The site's rules are asked as for a message from a
-sender and a client that they do not know. Where the daemon would defer, and where anything else
-goes wrong, the exit code is 75: a mail agent should try again later.`,
+sender and a client that they do not know. What is no message is refused with 1
+too. Where the daemon would defer, and where anything else goes wrong, the exit
+code is 75: a mail agent should try again later.`,
 		Args: positional(cobra.NoArgs),
 		RunE: runSeal,
 	}
@@ -89,6 +91,9 @@ const sealMemory = 128 << 20
 // anew in the rare case that the end of the message tells otherwise.
 func (j *sealJob) run(ctx context.Context, w io.Writer) (err error) {
 	if j.header, j.eol, err = readHeader(j.message.in); err != nil {
+		if errors.Is(err, errUnread) {
+			return tryAgain("reading the message: %w", err)
+		}
 		return failure("reading the message: %w", err)
 	}
 	defer func() { j.sealed.Discard() }()

@@ -3,12 +3,17 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
+
+	"sealmilter/keys/sqlite"
 )
 
 // TestReadMessage takes apart every message that we have, and puts it together
@@ -61,6 +66,25 @@ func TestBrokenOff(t *testing.T) {
 	for _, text := range []string{"Subject: a", "Subject: a\n b", "Subject: a\r\n\tb\r", "Subject: a\nTo: b", "Subject: a\nTo"} {
 		if header, _, err := readHeader(bufio.NewReader(strings.NewReader(text))); err == nil || !strings.Contains(err.Error(), "breaks off") {
 			t.Errorf("%q is read as %q, error %v", text, header, err)
+		}
+	}
+}
+
+// TestUnreadMessage: a message that could not be read may be read another time.
+func TestUnreadMessage(t *testing.T) {
+	for _, begins := range []string{"", "Subject: a\n", "Subject: a\n\nbody"} {
+		command := newRootCommand()
+		command.SetIn(io.MultiReader(strings.NewReader(begins), iotest.ErrReader(syscall.EIO)))
+		command.SetOut(io.Discard)
+		command.SetErr(io.Discard)
+		path := filepath.Join(t.TempDir(), "keys.db")
+		if _, _, err := sqlite.Migrate(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+		command.SetArgs([]string{"seal", "--to", "ann@example.org", "--config", "/dev/null", "--store", "sqlite:" + path})
+		err := command.ExecuteContext(t.Context())
+		if exitCode(err) != exitTempFail || !errors.Is(err, syscall.EIO) {
+			t.Errorf("after %q: %v, exit code %d", begins, err, exitCode(err))
 		}
 	}
 }
