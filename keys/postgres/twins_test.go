@@ -149,7 +149,7 @@ func testBackup(t *testing.T, server *bed.Postgres) {
 	}
 	s := daemon(t, server, database)
 	expect(t, ask(t, s, "ann@example.org", "bob@example.org"),
-		"ann@example.org|ann@example.org|true|KEY ann@example.org", "bob@example.org|bob@example.org|true|KEY bob@example.org")
+		"ann@example.org|ann@example.org|true|KEY ann@example.org", "bob@example.org|bob@example.org|true|retired")
 	if warnings, err := s.Check(ctx); err != nil || len(warnings) != 0 {
 		t.Errorf("Check: %q, %v", warnings, err)
 	}

@@ -80,9 +80,10 @@ func namesOf(addresses []string, aliases map[string][]way) (names [][]string, ci
 	return names, circles, nil
 }
 
-// The choices of a domain count for every account in it.
+// The choices of a domain count for every account in it. Of a retired key the
+// text is not given: nobody seals to it.
 const lookup = `SELECT asked.address, coalesce(a.address, asked.target), a.enabled AND coalesce(d.enabled, 1),
-		a.method, a.cipher, k.key, a.options, d.options, k.options,
+		a.method, a.cipher, CASE k.state WHEN 'retired' THEN k.state ELSE k.key END, a.options, d.options, k.options,
 		k.state, strftime('%Y-%m-%dT%H:%M:%SZ', coalesce(k.state_since, k.added))
 	FROM (SELECT value ->> 0 AS address, value ->> 1 AS name, value ->> 2 AS target FROM json_each(?)) AS asked
 	LEFT JOIN accounts AS a ON a.address = asked.name

@@ -456,7 +456,7 @@ BEGIN
     WHERE lower(a.address) = lower(substring(account.address FROM '@[^@]*$')) OFFSET 0
   ) AS domain ON true
   LEFT JOIN LATERAL (
-    SELECT k.key, k.options - '{state,since}'::text[] || CASE k.state
+    SELECT CASE WHEN k.state = 'retired' THEN k.state ELSE k.key END AS key, k.options - '{state,since}'::text[] || CASE k.state
         WHEN 'active' THEN '{}'
         WHEN 'revoked' THEN jsonb_build_object('state', k.state, 'since',
           to_char(coalesce(k.state_since, k.added) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
@@ -470,7 +470,7 @@ COMMENT ON FUNCTION sealmilter.recipient_keys(text[]) IS
   'All that the daemon asks: the keys of each address, or of all that it leads to as an alias. One row for each key, '
   'and one with key NULL for an account without any; enabled is NULL where an alias leads to somebody not enrolled; '
   'account is NULL where an address is neither account nor alias. An address without a row is a failed lookup. '
-  'Pending keys are left out; of retired and revoked ones the options say so under "key".';
+  'Pending keys are left out; of retired and revoked ones the options say so under "key", and of a retired one the text is not given.';
 
 -- What of a text's format can be told without reading it: armor says so, and
 -- base64 of DER begins with M, while that of an OpenPGP packet never does.
