@@ -20,7 +20,7 @@ import (
 
 // What refusing one may take, on a machine that does nothing else.
 const (
-	maxTime   = 100 * time.Millisecond
+	maxTime   = 100 * time.Millisecond * slow
 	maxMemory = 32 << 20
 )
 
