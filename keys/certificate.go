@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
 	"math"
@@ -191,6 +192,20 @@ func certificateKey(c *x509.Certificate) (*Key, error) {
 	}, nil
 }
 
+// keyKind names the kind of a certificate's key by its number, of which the
+// standard library may know nothing: 1.3.101.110 is X25519, and
+// 1.2.840.113549.1.1.10 an RSA key that signs by RSASSA-PSS alone.
+func keyKind(c *x509.Certificate) string {
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(c.RawSubjectPublicKeyInfo, &info); err != nil {
+		return "unknown"
+	}
+	return info.Algorithm.Algorithm.String()
+}
+
 // checkPublicKey checks the kind of key and what it may be used for (RFC 5280,
 // section 4.2.1.3): RSA keys encipher the message's key, those on curves agree
 // on one.
@@ -221,6 +236,9 @@ func checkPublicKey(c *x509.Certificate) (algorithm string, err error) {
 		algorithm = public.Params().Name
 		use, word = x509.KeyUsageKeyAgreement, "keyAgreement"
 	default:
+		if c.PublicKeyAlgorithm == x509.UnknownPublicKeyAlgorithm {
+			return "", refuse(ReasonUnsupported, "its key is of a kind that is not supported (%s), use RSA, or P-256, P-384 or P-521", keyKind(c))
+		}
 		return "", refuse(ReasonPurpose, "its key (%s) can sign, but nothing can be sealed to it", c.PublicKeyAlgorithm)
 	}
 	if c.KeyUsage != 0 && c.KeyUsage&use == 0 {

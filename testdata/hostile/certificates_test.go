@@ -192,6 +192,9 @@ func certificatesRefused() (all []handed) {
 	add("RSA with an even modulus", keys.ReasonWeak, "not those of an RSA key", middle.issue(rsaKey(new(big.Int).Lsh(big.NewInt(1), 3071), 65537), nil))
 	add("Ed25519", keys.ReasonPurpose, "can sign, but nothing can be sealed to it", middle.issue(ed25519.PublicKey(make([]byte, 32)), nil))
 	add("DSA", keys.ReasonPurpose, "can sign, but nothing can be sealed to it", middle.issue(dsaSPKI(), nil))
+	add("X25519", keys.ReasonUnsupported, "of a kind that is not supported (1.3.101.110)", middle.issue(bareSPKI(asn1.ObjectIdentifier{1, 3, 101, 110}, make([]byte, 32)), nil))
+	add("RSASSA-PSS", keys.ReasonUnsupported, "of a kind that is not supported (1.2.840.113549.1.1.10)",
+		middle.issue(bareSPKI(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}, marshal(rsa.PublicKey{N: ones(3072), E: 65537})), nil))
 	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	if err != nil {
 		panic(err)
@@ -284,6 +287,14 @@ func ecSPKI(curve asn1.ObjectIdentifier, point []byte) asn1.RawValue {
 		Algorithm pkix.AlgorithmIdentifier
 		Key       asn1.BitString
 	}{pkix.AlgorithmIdentifier{Algorithm: oidEC, Parameters: asn1.RawValue{FullBytes: marshal(curve)}}, bitString(point)})}
+}
+
+// bareSPKI is a public key of a kind that has no parameters.
+func bareSPKI(kind asn1.ObjectIdentifier, key []byte) asn1.RawValue {
+	return asn1.RawValue{FullBytes: marshal(struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}{pkix.AlgorithmIdentifier{Algorithm: kind}, bitString(key)})}
 }
 
 func bitString(data []byte) asn1.BitString {
