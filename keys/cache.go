@@ -122,7 +122,7 @@ type flight struct {
 	names    []string
 	accounts map[string][]*Account
 	err      error
-	left     bool // who asked went away, so that the error says nothing of the store
+	left     bool // the error is of who asked, or of their names, and says nothing of the store
 }
 
 // NewCache makes a cache of a store, which nobody follows yet.
@@ -209,13 +209,14 @@ func (c *Cache) accounts(ctx context.Context, names []string) (map[string][]*Acc
 	return accountsOf(ctx, c.store, names)
 }
 
-// maxLeaders is how often somebody waits for a question whose asker has gone
-// away: those who waited put one anew, and not one each.
+// maxLeaders is how often somebody waits for a question of another that then
+// brings nothing: those who waited put one anew, and not one each.
 const maxLeaders = 3
 
 // together answers from memory and from questions of all who ask now. It is to be
 // tried again where somebody whose question this was has gone away before its
-// answer. What the store has not answered to one it would not answer to another.
+// answer, or could not read the answer, perhaps for another of their names. What
+// the store has not answered to one it would not answer to another.
 func (c *Cache) together(ctx context.Context, names []string) (found map[string][]*Account, again bool, err error) {
 	found = make(map[string][]*Account, len(names))
 	mine, asked := c.begin(names, found)
@@ -338,7 +339,7 @@ func (c *Cache) load(ctx context.Context, mine *flight) error {
 		}
 	}()
 	mine.accounts, mine.err = accountsOf(ctx, c.store, mine.names)
-	mine.left = mine.err != nil && ctx.Err() != nil
+	mine.left = mine.err != nil && (ctx.Err() != nil || errors.Is(mine.err, errAnswer))
 	return mine.err
 }
 

@@ -29,8 +29,23 @@ func spelledAs(number int) string {
 }
 
 // TestCacheCases: who spells one address in every way that there is gets no more
-// of the cache's time than another.
+// of the cache's time than another. A machine that is busy with something else has
+// another chance.
 func TestCacheCases(t *testing.T) {
+	const chances = 5
+	for chance := 1; ; chance++ {
+		slow := cacheCases(t)
+		if slow == "" {
+			return
+		}
+		if chance == chances {
+			t.Fatal(slow)
+		}
+	}
+}
+
+// cacheCases says what took too long, if anything did.
+func cacheCases(t *testing.T) (slow string) {
 	c := NewCache(nobodyStore{}, CacheSettings{Size: 30_000 * 256, TTL: time.Hour, NoKeyTTL: time.Hour})
 	c.Follow()
 	fill := func(name func(int) string, from, to int) time.Duration {
@@ -53,14 +68,15 @@ func TestCacheCases(t *testing.T) {
 	c.Follow()
 	fill(spelledAs, 0, many)
 	if took := fill(spelledAs, many, 2*many); took > 5*usual {
-		t.Errorf("%d answers that make room for each other take %v, and %v where they are of one address", many, usual, took)
+		slow = fmt.Sprintf("%d answers that make room for each other take %v, and %v where they are of one address", many, usual, took)
 	}
 	began := time.Now()
 	c.Changed(spelledAs(0))
 	if took := time.Since(began); took > usual {
-		t.Errorf("one change kept the cache for %v", took)
+		slow = fmt.Sprintf("one change kept the cache for %v", took)
 	}
 	if left := c.Stats().Entries; left != 0 {
 		t.Errorf("%d answers are left", left)
 	}
+	return slow
 }

@@ -66,12 +66,18 @@ const keyOptions = "key"
 // other: a database looks at the values of those names alone, so that what
 // stands under "AEAD" may be anything.
 func (o *KeyOptions) UnmarshalJSON(text []byte) error {
+	*o = KeyOptions{}
+	return readNamed(text, map[string]any{"aead": &o.AEAD, "oaep": &o.OAEP, "ml_kem": &o.MLKEM})
+}
+
+// readNamed reads the members of a JSON object by their names as they are spelled,
+// where encoding/json would take them in any case.
+func readNamed(text []byte, into map[string]any) error {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(text, &all); err != nil {
 		return err
 	}
-	*o = KeyOptions{}
-	for name, into := range map[string]any{"aead": &o.AEAD, "oaep": &o.OAEP, "ml_kem": &o.MLKEM} {
+	for name, into := range into {
 		if value, there := all[name]; there {
 			if err := json.Unmarshal(value, into); err != nil {
 				return err

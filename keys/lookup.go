@@ -151,16 +151,16 @@ func splitOptions(options json.RawMessage) (account, key json.RawMessage, err er
 }
 
 // keyStanding is what has become of a row's key, in the same object as its
-// options: it is no choice. A site's own function that says nothing means an
-// active key.
+// options: it is no choice, and what the site has written there as "State" is none
+// of it. A site's own function that says nothing means an active key.
 type keyStanding struct {
-	State KeyState  `json:"state"`
-	Since time.Time `json:"since"` // of a revoked key
+	State KeyState
+	Since time.Time // of a revoked key
 }
 
 func readStanding(text json.RawMessage) (standing keyStanding, err error) {
 	if len(text) > 0 {
-		if err := json.Unmarshal(text, &standing); err != nil {
+		if err := readNamed(text, map[string]any{"state": &standing.State, "since": &standing.Since}); err != nil {
 			return standing, errors.New("the state of a key is no text, or since is no time as RFC 3339 has it")
 		}
 	}

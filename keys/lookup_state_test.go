@@ -29,6 +29,7 @@ func TestLookupStates(t *testing.T) {
 		revokedAt time.Time
 	}{
 		{"active", []entry{{key, `{"state":"active"}`}}, "true 1 0 usable 1", time.Time{}},
+		{"active, whatever a site notes beside it", []entry{{key, `{"State":"pending","SINCE":1}`}}, "true 1 0 usable 1", time.Time{}},
 		{"retired", []entry{{key, `{"state":"retired"}`}}, "true 0 0 unusable 0", time.Time{}},
 		{"retired and unreadable", []entry{{"x", `{"state":"retired"}`}}, "true 0 0 unusable 0", time.Time{}},
 		{"retired beside an active one", []entry{{key, `{"state":"retired"}`}, {newer, `{}`}}, "true 1 0 usable 1", time.Time{}},

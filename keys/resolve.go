@@ -62,14 +62,18 @@ func accountsOf(ctx context.Context, store Store, names []string) (map[string][]
 	accounts := make(map[string][]*Account, len(names))
 	for _, name := range names {
 		if rows[name] == nil {
-			return nil, fmt.Errorf("%w: its answer has no row for one of the addresses", ErrStore)
+			return nil, fmt.Errorf("%w: its answer has no row for one of the addresses", errAnswer)
 		}
 		if accounts[name], err = readAccounts(rows[name]); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrStore, err)
+			return nil, fmt.Errorf("%w: %w", errAnswer, err)
 		}
 	}
 	return accounts, nil
 }
+
+// errAnswer: the store has answered, and of one of the names nobody can tell what
+// the answer means. For other names it may be as good as any.
+var errAnswer = fmt.Errorf("%w as it should", ErrStore)
 
 // entry is what the store says of a name. It is not ok where that is not known
 // yet; the name is asked for then.
@@ -141,22 +145,35 @@ func (w *walk) firstOf(canonical string, candidates [][]string) (string, []*Acco
 	return "", nil
 }
 
-// bestOf takes the first spelling of one name that leads to a key of somebody's
-// own, or else to a key, or else to anybody: that a name has been entered once
-// more in another spelling, as for a key that is still pending, must not hide the
-// key that it has.
+// bestOf takes the first spelling of one name that leads to anybody. Where that is
+// an account without a key of its own, an account that has been entered under
+// another spelling comes before it, the one with a key of its own first: that a
+// name has been entered once more, as for a key that is still pending, must not
+// hide the key that it has. An alias decides for its own spelling alone: those it
+// leads to have nothing to do with the others.
 func (w *walk) bestOf(canonical string, spellings []string) (name string, best []*Account) {
 	for _, spelling := range spellings {
 		entry, _ := w.entry(spelling) // all are known
-		accounts := w.ends(spelling, canonical, entry)
-		if len(accounts) > 0 && (best == nil || standing(accounts) > standing(best)) {
-			name, best = spelling, accounts
+		if len(best) > 0 && !isOwn(spelling, entry) {
+			continue
 		}
+		accounts := w.ends(spelling, canonical, entry)
 		if len(accounts) == 0 && w.circle {
 			return "", nil
 		}
+		if len(accounts) > 0 && (len(best) == 0 || standing(accounts) > standing(best)) {
+			name, best = spelling, accounts
+		}
+		if len(best) > 0 && (!isOwn(spelling, entry) || standing(best) == 2) {
+			break
+		}
 	}
 	return name, best
+}
+
+// isOwn says whether a name is that of an account, and no alias.
+func isOwn(name string, entry []*Account) bool {
+	return len(entry) > 0 && !slices.ContainsFunc(entry, func(a *Account) bool { return !a.Known || !strings.EqualFold(a.Address, name) })
 }
 
 // standing is 2 where one of the accounts has a key of its own, 1 where one has

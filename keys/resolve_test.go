@@ -73,6 +73,9 @@ func TestResolve(t *testing.T) {
 		{"a spelling with the domain's key beside one with its own", names{"ann@bücher.test": "-ann@bücher.test", "@bücher.test": "+@bücher.test", "ann@xn--bcher-kva.test": "+ann@xn--bcher-kva.test"}, plus, "ann@bücher.test", "+ann@xn--bcher-kva.test"},
 		{"two spellings with keys", names{"ann@bücher.test": "+ann@bücher.test", "ann@xn--bcher-kva.test": "+ann@xn--bcher-kva.test"}, plus, "ann@xn--bcher-kva.test", "+ann@bücher.test"},
 		{"a folded spelling without a key", names{"straße@a.test": "-straße@a.test", "strasse@a.test": "+strasse@a.test"}, plus, "straße@a.test", "+strasse@a.test"},
+		{"an alias beside a spelling with a key", names{"ann@bücher.test": "bob@b.test", "ann@xn--bcher-kva.test": "+ann@xn--bcher-kva.test"}, plus, "ann@bücher.test", "bob@b.test"},
+		{"a spelling without a key beside an alias", names{"ann@bücher.test": "-ann@bücher.test", "ann@xn--bcher-kva.test": "bob@b.test", "bob@b.test": "+bob@b.test"}, plus, "ann@bücher.test", "ann@bücher.test"},
+		{"a spelling with a key beside a circle", names{"ann@bücher.test": "+ann@bücher.test", "ann@xn--bcher-kva.test": "b@a.test", "b@a.test": "ann@xn--bcher-kva.test"}, plus, "ann@bücher.test", "+ann@bücher.test"},
 		{"two spellings without keys", names{"ann@bücher.test": "-ann@bücher.test", "ann@xn--bcher-kva.test": "-ann@xn--bcher-kva.test"}, plus, "ann@bücher.test", "ann@bücher.test"},
 		{"what only looks like a comment", names{"@old.test": "@new.test", "ann@new.test": "+ann@new.test", "ann(x)@new.test": "+ann(x)@new.test"}, plus, `"ann(x)"@old.test`, "+ann(x)@new.test"},
 	} {

@@ -42,26 +42,15 @@ func (s *Store) RemoveAlias(ctx context.Context, address, target string) (remove
 	return removed, nil
 }
 
-// Aliases implements keys.Aliases, page by page as Keys does.
+// Aliases implements keys.Aliases.
 func (s *Store) Aliases(ctx context.Context, address string) iter.Seq2[keys.Alias, error] {
-	return func(yield func(keys.Alias, error) bool) {
-		var last keys.Alias
-		for {
-			page, err := s.aliasPage(ctx, address, last)
-			if err != nil {
-				yield(keys.Alias{}, fmt.Errorf("listing aliases: %w", s.refused(ctx, err)))
-				return
-			}
-			for _, last = range page {
-				if !yield(last, nil) {
-					return
-				}
-			}
-			if len(page) < pageSize {
-				return
-			}
+	return keys.Pages(pageSize, func(last keys.Alias) ([]keys.Alias, error) {
+		page, err := s.aliasPage(ctx, address, last)
+		if err != nil {
+			err = fmt.Errorf("listing aliases: %w", s.refused(ctx, err))
 		}
-	}
+		return page, err
+	})
 }
 
 // aliasPage reads the ways that come after last, of one alias or of all.

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -12,27 +13,15 @@ import (
 	"sealmilter/keys"
 )
 
-// Events implements keys.Journal, page by page as Keys does.
+// Events implements keys.Journal.
 func (s *Store) Events(ctx context.Context, address string) iter.Seq2[keys.Event, error] {
-	return func(yield func(keys.Event, error) bool) {
-		last := int64(math.MaxInt64)
-		for {
-			page, err := s.eventPage(ctx, address, last)
-			if err != nil {
-				yield(keys.Event{}, fmt.Errorf("listing events: %w", s.refused(ctx, err)))
-				return
-			}
-			for _, event := range page {
-				if !yield(event, nil) {
-					return
-				}
-				last = event.ID
-			}
-			if len(page) < pageSize {
-				return
-			}
+	return keys.Pages(pageSize, func(last keys.Event) ([]keys.Event, error) {
+		page, err := s.eventPage(ctx, address, cmp.Or(last.ID, math.MaxInt64))
+		if err != nil {
+			err = fmt.Errorf("listing events: %w", s.refused(ctx, err))
 		}
-	}
+		return page, err
+	})
 }
 
 // eventPage reads the events before a number, of one address or of all.

@@ -31,7 +31,7 @@ func TestWatchSilenced(t *testing.T) {
 	if !isEnrolledHere(t, cache, "ann@example.org") {
 		t.Errorf("a key whose enrolment nobody told of is not seen; the operator was told %q", events())
 	}
-	server.SQL(t, database, `ALTER TABLE sealmilter.keys ENABLE TRIGGER ALL`)
+	server.SQL(t, database, `ALTER TABLE sealmilter.keys ENABLE TRIGGER ALL; ALTER TABLE sealmilter.keys ENABLE ALWAYS TRIGGER replicated`)
 	f.take(t, "follow", 3*time.Second)
 	// As pg_restore --data-only --disable-triggers does it.
 	isEnrolledHere(t, cache, "bob@example.org")
@@ -56,4 +56,30 @@ func isEnrolledHere(t *testing.T, cache *keys.Cache, address string) bool {
 		}
 	}
 	return false
+}
+
+// TestWatchReenabled: a dump that was restored without triggers leaves those that
+// were to run always to run as others do, so that a session that writes as another
+// server's changes are tells nobody.
+func TestWatchReenabled(t *testing.T) {
+	server := bed.StartPostgres(t)
+	database := migrated(t, server)
+	s := daemon(t, server, database)
+	cache := keys.NewCache(s, keys.CacheSettings{Size: 1 << 20, TTL: time.Hour, NoKeyTTL: time.Hour})
+	f := &both{Cache: cache}
+	events := watched(t, s, f, 0)
+	f.take(t, "follow", 5*time.Second)
+	server.SQL(t, database, `ALTER TABLE sealmilter.keys DISABLE TRIGGER ALL; ALTER TABLE sealmilter.keys ENABLE TRIGGER ALL;
+		INSERT INTO sealmilter.accounts (address) VALUES ('ann@example.org')`)
+	time.Sleep(2 * time.Second)
+	if isEnrolledHere(t, cache, "ann@example.org") {
+		t.Fatal("enrolled?")
+	}
+	server.SQL(t, database, `SET session_replication_role = replica; INSERT INTO sealmilter.keys (address, key) VALUES ('ann@example.org', 'ANN')`)
+	time.Sleep(2 * time.Second)
+	if !isEnrolledHere(t, cache, "ann@example.org") {
+		t.Errorf("a key whose enrolment nobody told of is not seen; the operator was told %q", events())
+	}
+	server.SQL(t, database, `ALTER TABLE sealmilter.keys ENABLE ALWAYS TRIGGER replicated`)
+	f.take(t, "follow", 5*time.Second)
 }

@@ -128,7 +128,7 @@ var (
 	// errOwnFunction: where a site's own tables answer, nobody tells of changes.
 	errOwnFunction = errors.New("sealmilter.recipient_keys is the site's own, whose tables tell nobody of changes")
 	// errSilent: what is written while triggers do not run is told by nobody.
-	errSilent = errors.New("the triggers of sealmilter's tables that tell of changes are not all there and enabled")
+	errSilent = errors.New("the triggers of sealmilter's tables that tell of changes are not all there and enabled, \"replicated\" with ENABLE ALWAYS")
 	// errSubscriber: no trigger runs for what another server's log brings.
 	errSubscriber = errors.New("sealmilter's tables come to this server by logical replication, which tells nobody of changes")
 	// errPooler: what it hands on next may be another session, that hears nothing.
@@ -140,11 +140,13 @@ var (
 const tellers = 16
 
 // lookAround asks for all that makes changes known: the session, the function
-// that answers, whether rows come in by logical replication, and the triggers. What identifies them is another after each
-// change of them, as where they were disabled and enabled again in between.
+// that answers, whether rows come in by logical replication, and the triggers.
+// What identifies them is another after each change of them, as where they were
+// disabled and enabled again in between: then "replicated" is enabled as the
+// others are, and does not run where it is the only one to tell.
 const lookAround = `SELECT pg_catalog.pg_backend_pid(), coalesce((SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex')
 		FROM pg_catalog.pg_proc AS p WHERE p.oid = pg_catalog.to_regprocedure('sealmilter.recipient_keys(text[])')), ''),
-	count(*) FILTER (WHERE t.tgenabled IN ('O', 'A')), coalesce(pg_catalog.string_agg(pg_catalog.concat_ws(' ', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid), ''),
+	count(*) FILTER (WHERE t.tgenabled = 'A' OR t.tgenabled = 'O' AND t.tgname <> 'replicated'), coalesce(pg_catalog.string_agg(pg_catalog.concat_ws(' ', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid), ''),
 	EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS r
 		WHERE r.srrelid IN (pg_catalog.to_regclass('sealmilter.keys'), pg_catalog.to_regclass('sealmilter.accounts'), pg_catalog.to_regclass('sealmilter.aliases')))
 	FROM pg_catalog.pg_trigger AS t

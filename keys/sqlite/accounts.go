@@ -48,26 +48,15 @@ func (s *Store) SetAccount(ctx context.Context, choices keys.Choices) error {
 	return nil
 }
 
-// WithOptions implements keys.Accounts. It reads page by page, as Keys does.
+// WithOptions implements keys.Accounts.
 func (s *Store) WithOptions(ctx context.Context) iter.Seq2[keys.Choices, error] {
-	return func(yield func(keys.Choices, error) bool) {
-		var last keys.Choices
-		for {
-			page, err := s.optionsPage(ctx, last.Address)
-			if err != nil {
-				yield(keys.Choices{}, fmt.Errorf("listing accounts: %w", s.refused(err)))
-				return
-			}
-			for _, last = range page {
-				if !yield(last, nil) {
-					return
-				}
-			}
-			if len(page) < pageSize {
-				return
-			}
+	return keys.Pages(pageSize, func(last keys.Choices) ([]keys.Choices, error) {
+		page, err := s.optionsPage(ctx, last.Address)
+		if err != nil {
+			err = fmt.Errorf("listing accounts: %w", s.refused(err))
 		}
-	}
+		return page, err
+	})
 }
 
 // optionsPage reads the accounts with options that come after an address.

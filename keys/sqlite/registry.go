@@ -106,31 +106,20 @@ func (s *Store) RemoveKey(ctx context.Context, id int64) error {
 	return nil
 }
 
-// pageSize is how many keys Keys holds in memory.
+// pageSize is how much of a list is held in memory, see keys.Pages.
 const pageSize = 100
 
-// Keys implements keys.Registry. It reads page by page, each page a query of
-// its own: a query that stayed open while the caller does something with a key
-// would keep every writer out, the caller's own RemoveKey among them.
+// Keys implements keys.Registry. A query that stayed open while the caller does
+// something with a key would keep every writer out, the caller's own RemoveKey among
+// them.
 func (s *Store) Keys(ctx context.Context, address string) iter.Seq2[keys.Enrolled, error] {
-	return func(yield func(keys.Enrolled, error) bool) {
-		var last keys.Enrolled
-		for {
-			page, err := s.page(ctx, address, last)
-			if err != nil {
-				yield(keys.Enrolled{}, fmt.Errorf("listing keys: %w", s.refused(err)))
-				return
-			}
-			for _, last = range page {
-				if !yield(last, nil) {
-					return
-				}
-			}
-			if len(page) < pageSize {
-				return
-			}
+	return keys.Pages(pageSize, func(last keys.Enrolled) ([]keys.Enrolled, error) {
+		page, err := s.page(ctx, address, last)
+		if err != nil {
+			err = fmt.Errorf("listing keys: %w", s.refused(err))
 		}
-	}
+		return page, err
+	})
 }
 
 // page reads the keys that come after last, of one address or of all.
