@@ -172,16 +172,27 @@ func shadowed(ctx context.Context, st store, naming keys.Naming, address string)
 	if !isAlias || strings.HasPrefix(address, "@") {
 		return "", nil
 	}
-	found, err := keys.Lookup(ctx, st, naming, []string{address})
+	asked := quotedLocal(address)
+	if !keys.Readable(asked) { // as SQL may have entered it: no mail arrives there
+		return "", nil
+	}
+	found, err := keys.Lookup(ctx, st, naming, []string{asked})
 	if err != nil {
 		return "", err
 	}
 	isItself := func(a *keys.Account) bool { return strings.EqualFold(a.Address, address) }
-	if slices.ContainsFunc(found[address].Accounts, isItself) {
+	if slices.ContainsFunc(found[asked].Accounts, isItself) {
 		return "", nil
 	}
 	return fmt.Sprintf("the address is an alias that leads elsewhere, so that its own keys are not used: "+
 		"take the alias away (sealmilter alias remove %[1]s), or let it lead to itself too (sealmilter alias add %[1]s %[1]s)", address), nil
+}
+
+// quotedLocal is an address of the store as a message would have it, in which a
+// blank or a bracket needs quotes.
+func quotedLocal(address string) string {
+	at := strings.LastIndexByte(address, '@')
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(address[:at]) + `"` + address[at:]
 }
 
 // enteredSpelling is the spelling under which any spelling of the address is

@@ -306,13 +306,13 @@ func (i *importer) enrol(ctx context.Context, address string, key *keys.Key) err
 	state := i.state
 	armored := key.Armored()
 	isInUse := slices.ContainsFunc(rows, func(row enrolledRow) bool {
-		return (row.State == keys.KeyActive || row.State == keys.KeyPending) && holdsKey([]enrolledRow{row}, key.Fingerprint)
+		return row.State == keys.KeyActive && holdsKey([]enrolledRow{row}, key.Fingerprint)
 	})
 	for _, row := range rows {
 		at := slices.IndexFunc(row.keys, func(k *keys.Key) bool { return k.Fingerprint == key.Fingerprint })
 		switch {
 		case at < 0:
-		case row.State == keys.KeyRetired && isInUse: // an older copy, which a rotation has left
+		case row.State == keys.KeyRetired && isInUse && row.Key != armored: // an older copy, which a rotation has left
 		case row.Key == armored, row.State == keys.KeyRetired, row.State == keys.KeyRevoked, !isNewerCopy(key, row.keys[at]):
 			i.unchanged++
 			return nil
@@ -342,6 +342,10 @@ func (i *importer) enrol(ctx context.Context, address string, key *keys.Key) err
 	now, err := accountRows(ctx, i.st, address)
 	if err != nil {
 		return err
+	}
+	// Where somebody else has stored the copy meanwhile, it may not count.
+	if !slices.ContainsFunc(now, func(r enrolledRow) bool { return r.Key == armored && r.State == state }) {
+		return nil
 	}
 	// What somebody has decided about an older copy meanwhile, as to revoke it,
 	// stays, and counts for this one too.

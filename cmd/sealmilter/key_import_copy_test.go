@@ -1,9 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"path/filepath"
+	"io"
 	"testing"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"sealmilter/keys"
-	"sealmilter/keys/sqlite"
 )
 
 // TestImportNewerCopy: an import follows the holder of a key, who has taken a
@@ -55,24 +53,13 @@ func TestImportNewerCopy(t *testing.T) {
 				t.Fatal(err)
 			}
 			newer := armored(openpgp.PublicKeyType, public(entity))
-			path := filepath.Join(t.TempDir(), "keys.db")
-			if _, _, err := sqlite.Migrate(ctx, path); err != nil {
-				t.Fatal(err)
-			}
-			st, err := sqlite.Open(ctx, path, sqlite.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer st.Close()
+			st := newKeyStore(t)
 			if rotated { // once more the same, with another end of its text
 				if _, err := st.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: string(older) + "\n", State: keys.KeyRetired}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			cmd := keyImportCommand()
-			cmd.Flags().Bool("json", false, "")
-			cmd.SetOut(new(bytes.Buffer))
-			i := &importer{st: st, now: time.Now(), state: keys.KeyActive, out: newRecordWriter(cmd, newSentences), progress: newProgress(new(bytes.Buffer), ""), said: new(bytes.Buffer)}
+			i := newImporter(st, io.Discard)
 			if _, err := st.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: string(older)}); err != nil {
 				t.Fatal(err)
 			}

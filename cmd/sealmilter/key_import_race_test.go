@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"path/filepath"
+	"io"
 	"testing"
 	"time"
 
 	"sealmilter/keys"
-	"sealmilter/keys/sqlite"
 )
 
 // meddled is a store in which somebody else does something whenever a key is
@@ -31,15 +29,7 @@ func TestImportBesideRevoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
-	path := filepath.Join(t.TempDir(), "keys.db")
-	if _, _, err := sqlite.Migrate(ctx, path); err != nil {
-		t.Fatal(err)
-	}
-	st, err := sqlite.Open(ctx, path, sqlite.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
+	st := newKeyStore(t)
 	id, err := st.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: string(made.files["ann.asc"])})
 	if err != nil {
 		t.Fatal(err)
@@ -49,10 +39,7 @@ func TestImportBesideRevoke(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	cmd := keyImportCommand()
-	cmd.Flags().Bool("json", false, "")
-	cmd.SetOut(new(bytes.Buffer))
-	i := &importer{st: meddled{st, revoke}, now: time.Now(), state: keys.KeyActive, out: newRecordWriter(cmd, newSentences), progress: newProgress(new(bytes.Buffer), ""), said: new(bytes.Buffer)}
+	i := newImporter(meddled{st, revoke}, io.Discard)
 	if err := i.take(ctx, handedText{file: "ann-new.asc", data: made.files["ann-new.asc"]}); err != nil {
 		t.Fatal(err)
 	}

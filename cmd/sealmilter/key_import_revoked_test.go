@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +11,6 @@ import (
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"sealmilter/keys"
-	"sealmilter/keys/sqlite"
 )
 
 // TestImportRevokedCopy: a keyring in which the holder of a key has revoked it
@@ -30,24 +28,14 @@ func TestImportRevokedCopy(t *testing.T) {
 	}
 	revoked := armored(openpgp.PublicKeyType, public(entity))
 	for _, address := range []string{"", "ann@example.org"} {
-		path := filepath.Join(t.TempDir(), "keys.db")
-		if _, _, err := sqlite.Migrate(ctx, path); err != nil {
-			t.Fatal(err)
-		}
-		st, err := sqlite.Open(ctx, path, sqlite.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer st.Close()
+		st := newKeyStore(t)
 		if _, err := st.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: string(older)}); err != nil {
 			t.Fatal(err)
 		}
 		for _, dryRun := range []bool{true, false} {
 			var out bytes.Buffer
-			cmd := keyImportCommand()
-			cmd.Flags().Bool("json", false, "")
-			cmd.SetOut(&out)
-			i := &importer{st: st, now: time.Now(), dryRun: dryRun, state: keys.KeyActive, out: newRecordWriter(cmd, newSentences), progress: newProgress(new(bytes.Buffer), ""), said: new(bytes.Buffer)}
+			i := newImporter(st, &out)
+			i.dryRun = dryRun
 			if err := i.take(ctx, handedText{file: "ann.asc", address: address, data: revoked}); err != nil {
 				t.Fatal(err)
 			}

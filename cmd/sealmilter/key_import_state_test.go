@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"path/filepath"
+	"io"
 	"testing"
-	"time"
 
 	"sealmilter/keys"
-	"sealmilter/keys/sqlite"
 )
 
 // TestImportBesidePending: where an older copy counts and another one waits for
@@ -21,25 +18,14 @@ func TestImportBesidePending(t *testing.T) {
 	}
 	ctx := context.Background()
 	for _, states := range [][]keys.KeyState{{keys.KeyActive, keys.KeyPending}, {keys.KeyPending, keys.KeyActive}, {keys.KeyPending, keys.KeyPending}} {
-		path := filepath.Join(t.TempDir(), "keys.db")
-		if _, _, err := sqlite.Migrate(ctx, path); err != nil {
-			t.Fatal(err)
-		}
-		st, err := sqlite.Open(ctx, path, sqlite.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer st.Close()
+		st := newKeyStore(t)
 		for i, state := range states {
 			text := string(made.files["ann.asc"]) + "\n\n"[:i]
 			if _, err := st.AddKey(ctx, keys.NewKey{Address: "ann@example.org", Key: text, State: state}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		cmd := keyImportCommand()
-		cmd.Flags().Bool("json", false, "")
-		cmd.SetOut(new(bytes.Buffer))
-		i := &importer{st: st, now: time.Now(), state: keys.KeyActive, out: newRecordWriter(cmd, newSentences), progress: newProgress(new(bytes.Buffer), ""), said: new(bytes.Buffer)}
+		i := newImporter(st, io.Discard)
 		if err := i.take(ctx, handedText{file: "ann-new.asc", data: made.files["ann-new.asc"]}); err != nil {
 			t.Fatal(err)
 		}

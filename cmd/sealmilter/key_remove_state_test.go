@@ -3,12 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"sealmilter/keys"
-	"sealmilter/keys/sqlite"
 )
 
 // TestRemoveBesidePending: what stays of a row with several keys goes on to
@@ -19,15 +17,7 @@ func TestRemoveBesidePending(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
-	path := filepath.Join(t.TempDir(), "keys.db")
-	if _, _, err := sqlite.Migrate(ctx, path); err != nil {
-		t.Fatal(err)
-	}
-	st, err := sqlite.Open(ctx, path, sqlite.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
+	st := newKeyStore(t)
 	ann, bob := testKey(t, "ann.asc"), testKey(t, "bob.asc")
 	for _, key := range []keys.NewKey{
 		{Address: "ann@example.org", Key: string(made.files["both.asc"])},
