@@ -65,10 +65,10 @@ func (c *conn) fill() error {
 	}
 	c.said += len(line)
 	c.rest = line
-	if code := bytes.TrimRight(line, "\r\n"); !c.within && len(code) == 3 && err == nil {
+	if code := bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r")); !c.within && len(code) == 3 && err == nil {
 		c.rest = []byte(string(code) + " \r\n")
 	}
-	c.within = err != nil
+	c.within = err == bufio.ErrBufferFull
 	return nil
 }
 

@@ -76,6 +76,8 @@ func FuzzReplies(f *testing.F) {
 	add(false, append(slices.Clone(usual), "451 4.3.0 later\r\n", "250 ok\r\n")...)
 	add(false, append(slices.Clone(usual), "354 go on\r\n")...)
 	add(false, append(slices.Clone(usual), "250 ok")...)
+	add(false, append(slices.Clone(usual), "250\r\n")...)
+	add(true, "220\r\n", "250-hello\r\n250\r\n", "250\r\n", "250\n", "250\r\n", "354\r\n", "250-a\r\n250\r\n550\r\n")
 	add(false, append(slices.Clone(hello), "500 what\r\n", "500 what\r\n", "250 ok\r\n", "550 5.1.1 nobody\r\n", "250 ok\r\n")...)
 	add(false, append(slices.Clone(hello), "250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n")...)
 	add(true, "220 hello\r\n", "250 hello\r\n", "250 ok\r\n", "250 ok\r\n", "250 ok\r\n", "354 go\r\n", "250 a\r\n451 4.2.2 full\r\n")
@@ -118,7 +120,7 @@ func FuzzReplies(f *testing.F) {
 
 // finals are the first digits of two replies, one after the other in what a
 // server said; 0 where it is none that answers the data. A reply has a blank
-// behind its code, or a hyphen where more lines of it follow.
+// behind its code, or a hyphen where more lines of it follow, or nothing at all.
 func finals(said []byte) (digits [2]byte) {
 	for i := range digits {
 		code := ""
@@ -129,6 +131,9 @@ func finals(said []byte) (digits [2]byte) {
 			}
 			said = []byte(rest)
 			line = strings.TrimSuffix(line, "\r")
+			if ended && len(line) == 3 {
+				line += " "
+			}
 			isReply := len(line) > 3 && (line[3] == ' ' || line[3] == '-')
 			if code == "" && !isReply {
 				return digits
