@@ -193,9 +193,9 @@ func (c *Cache) forget() {
 
 // accounts answers for names, with an entry for each. Names that are one mailbox'
 // may change together, by one transaction, as where an account is renamed: that
-// one has no key is true beside another only as of one moment. So answers that
-// say so are all from memory, which has heard of the same changes, or all from
-// one question.
+// one has no key, or leads to another, is true beside another only as of one moment.
+// So answers that say so are all from memory, which has heard of the same changes, or
+// all from one question.
 func (c *Cache) accounts(ctx context.Context, names []string) (map[string][]*Account, error) {
 	if !c.check(ctx) {
 		return accountsOf(ctx, c.store, names)
@@ -239,7 +239,7 @@ func (c *Cache) together(ctx context.Context, names []string) (found map[string]
 			return nil, false, of.err
 		}
 		found[name] = of.accounts[name]
-		if !allEnrolled(found[name]) {
+		if !isEnrolled(name, found[name]) {
 			absent[of] = true
 		}
 	}
@@ -249,9 +249,12 @@ func (c *Cache) together(ctx context.Context, names []string) (found map[string]
 	return found, false, err
 }
 
-// allEnrolled says whether no other name can add anything to an answer.
-func allEnrolled(accounts []*Account) bool {
-	return len(accounts) > 0 && !slices.ContainsFunc(accounts, func(a *Account) bool { return !a.Enrolled() })
+// isEnrolled says whether an answer seals beside any other: the name is an account's
+// own, in this very spelling, with a key and switched on. An alias is none such,
+// though all that it leads to have keys: it may lead on by names of another moment,
+// or hide a key that the name has by now.
+func isEnrolled(name string, accounts []*Account) bool {
+	return len(accounts) == 1 && accounts[0].Address == name && accounts[0].Enabled && accounts[0].Enrolled()
 }
 
 // check says whether the cache may answer. Where the store has versions, all
@@ -274,8 +277,8 @@ func (c *Cache) check(ctx context.Context) bool {
 
 // begin takes what is remembered, and names the questions that the rest is of:
 // those of others that are under way, and this caller's own, nil where there is
-// none. Where anything has to be asked, what is remembered to have no key is
-// asked again.
+// none. Where anything has to be asked, what is remembered is asked again unless it
+// is of an account with a key.
 func (c *Cache) begin(names []string, found map[string][]*Account) (mine *flight, asked map[string]*flight) {
 	own := &flight{done: make(chan struct{})}
 	asked = make(map[string]*flight)
@@ -299,7 +302,7 @@ func (c *Cache) begin(names []string, found map[string][]*Account) (mine *flight
 		}
 	}
 	for name, accounts := range found {
-		if len(asked) > 0 && !allEnrolled(accounts) {
+		if len(asked) > 0 && !isEnrolled(name, accounts) {
 			delete(found, name)
 			asked[name] = own
 		}
