@@ -24,7 +24,22 @@ func parseAddress(text string) (string, error) {
 	if err := checkAddress(text); err != nil {
 		return "", usageError("%q is no address: %w, expected LOCAL@DOMAIN", text, err)
 	}
-	return foldedBeyondASCII(keys.Canonical(text)), nil
+	entry := foldedBeyondASCII(keys.Canonical(text))
+	if !isStorable(entry) {
+		return "", usageError("%q is no address that a store has an entry for: it would be %q there", text, entry)
+	}
+	return entry, nil
+}
+
+// isStorable says whether the tables take an address, of which quotes may have been
+// taken off, and a domain mapped to something else: U+3000 becomes a blank. A
+// stranger's user id must not be what a whole import fails for.
+func isStorable(entry string) bool {
+	at := strings.LastIndexByte(entry, '@')
+	local, domain := entry[:at], entry[at+1:]
+	quoted := len(local) > 1 && strings.HasPrefix(local, `"`) && strings.HasSuffix(local, `"`)
+	return !quoted && strings.Trim(entry, " ") == entry && !strings.HasSuffix(domain, ".") &&
+		!strings.Contains(domain, " ") && !strings.ContainsAny(entry, "<>")
 }
 
 // foldedBeyondASCII folds a local part that is not all ASCII: the stores match

@@ -135,6 +135,9 @@ type importer struct {
 	// planned is what a dry run would have stored by now, by address and
 	// fingerprint: what isNewerCopy asks for, and not the keys themselves.
 	planned map[string]*keys.Key
+	// revoked are the fingerprints of keys that their holders have revoked, in what
+	// was read so far: an older copy behind, as of another file, is none to be enrolled.
+	revoked map[string]bool
 
 	added, replaced, unchanged, passedOver, refused int
 }
@@ -180,6 +183,11 @@ func (i *importer) take(ctx context.Context, h handedText) error {
 		i.tell("warning", h, address, "", doubt)
 	}
 	for _, key := range accepted {
+		if i.revoked[key.Fingerprint] {
+			i.refuse(h, address, key.Fingerprint, &keys.Refusal{Reason: keys.ReasonRevoked,
+				Text: "key " + key.Fingerprint + " has been revoked by its holder, as another copy of it that was read before says"})
+			continue
+		}
 		addresses := []string{address}
 		if address == "" {
 			addresses = i.named(h, key)
@@ -205,6 +213,10 @@ func (i *importer) withdrawn(ctx context.Context, address string, data []byte) e
 		if key.State(i.now) != keys.Revoked {
 			continue
 		}
+		if i.revoked == nil {
+			i.revoked = make(map[string]bool)
+		}
+		i.revoked[key.Fingerprint] = true
 		addresses := []string{address}
 		if address == "" {
 			addresses = nil

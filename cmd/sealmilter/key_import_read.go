@@ -139,12 +139,10 @@ func (b *blockReader) block(kind string, first []byte, each func([]byte, error) 
 		return err
 	}
 	text := bytes.Clone(first)
-	for !bytes.HasPrefix(bytes.TrimSpace(text[bytes.LastIndexByte(text[:len(text)-1], '\n')+1:]), []byte(blockEnd)) {
-		line, err := readPiece(b.in)
-		if len(text) <= keys.MaxKeySize {
+	for line := first; !bytes.HasPrefix(bytes.TrimSpace(line), []byte(blockEnd)); {
+		var err error
+		if line, err = readPiece(b.in); len(text) <= keys.MaxKeySize {
 			text = append(text, line...)
-		} else {
-			text = append(text[:keys.MaxKeySize], line...)
 		}
 		if err != nil {
 			break

@@ -66,6 +66,8 @@ func TestReadKeys(t *testing.T) {
 		{"no end", strings.Replace(file("ann.asc"), "-----END", "----END", 1), []string{"key 1: taken"}},
 		{"a letter", "This is no key.", []string{": no-key"}},
 		{"nothing", "", []string{": no-key"}},
+		{"behind one that is too large", "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n" + strings.Repeat(strings.Repeat("A", 64)+"\n", keys.MaxKeySize/64) +
+			"-----END PGP PRIVATE KEY BLOCK-----\n" + file("ann.asc") + file("cy.pem"), []string{"key 1: too-large", "key 2: taken", ": taken"}},
 		{"far too much", strings.Repeat("x", 3*keys.MaxKeySize), []string{": too-large"}},
 	} {
 		if got := places(gather(t, []byte(test.data))); !slices.Equal(got, test.want) {
