@@ -280,10 +280,22 @@ func enrol(ctx context.Context, registry keyStore, address string, rows []enroll
 			return err
 		}
 	}
-	_, err = withdraw(ctx, registry, rows, func(_ enrolledRow, key *keys.Key) bool {
-		return key != nil && replaced[key.Fingerprint]
-	})
+	if rows, err = asBefore(ctx, registry, address, rows); err == nil {
+		_, err = withdraw(ctx, registry, rows, func(_ enrolledRow, key *keys.Key) bool {
+			return key != nil && replaced[key.Fingerprint]
+		})
+	}
 	return err
+}
+
+// asBefore are those of the rows of an account that are still as they were read.
+// What somebody has decided about an older copy of a key meanwhile, as to revoke
+// it, stays, and counts for the newer one too.
+func asBefore(ctx context.Context, registry keys.Registry, address string, rows []enrolledRow) ([]enrolledRow, error) {
+	now, err := accountRows(ctx, registry, address)
+	return slices.DeleteFunc(slices.Clone(rows), func(old enrolledRow) bool {
+		return !slices.ContainsFunc(now, func(r enrolledRow) bool { return r.ID == old.ID && r.State == old.State && r.Key == old.Key })
+	}), err
 }
 
 // isHanded says whether a row has the very text of one of the keys.

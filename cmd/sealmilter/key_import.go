@@ -351,19 +351,14 @@ func (i *importer) enrol(ctx context.Context, address string, key *keys.Key) err
 	if err := i.addOne(ctx, enrolled); err != nil {
 		return err
 	}
+	// Where somebody else has stored the copy meanwhile, it may not count.
 	now, err := accountRows(ctx, i.st, address)
-	if err != nil {
+	if err != nil || !slices.ContainsFunc(now, func(r enrolledRow) bool { return r.Key == armored && r.State == state }) {
 		return err
 	}
-	// Where somebody else has stored the copy meanwhile, it may not count.
-	if !slices.ContainsFunc(now, func(r enrolledRow) bool { return r.Key == armored && r.State == state }) {
-		return nil
+	if rows, err = asBefore(ctx, i.st, address, rows); err != nil {
+		return err
 	}
-	// What somebody has decided about an older copy meanwhile, as to revoke it,
-	// stays, and counts for this one too.
-	rows = slices.DeleteFunc(rows, func(old enrolledRow) bool {
-		return !slices.ContainsFunc(now, func(r enrolledRow) bool { return r.ID == old.ID && r.State == old.State && r.Key == old.Key })
-	})
 	_, err = withdraw(ctx, i.st, rows, func(_ enrolledRow, old *keys.Key) bool { return old != nil && old.Fingerprint == key.Fingerprint })
 	return err
 }
