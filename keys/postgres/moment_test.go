@@ -24,10 +24,7 @@ func TestWatchMove(t *testing.T) {
 				dsn = fmt.Sprintf("postgres://sealmilter@127.0.0.1:%d,%s:%d/%s?sslmode=disable", server.Port, "localhost", server.Port, database)
 			}
 			s := opened(t, dsn, Options{})
-			cache := keys.NewCache(s, keys.CacheSettings{Size: 1 << 20, TTL: time.Hour, NoKeyTTL: time.Hour})
-			f := &both{Cache: cache}
-			watched(t, s, f, 0)
-			f.take(t, "follow", 5*time.Second)
+			cache, _, _ := remembering(t, s)
 			admin := opened(t, server.URL("postgres", database), Options{})
 			var clear, asked atomic.Int64
 			ctx, cancel := context.WithCancel(context.Background())

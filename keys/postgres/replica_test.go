@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"sealmilter/keys"
 	"sealmilter/testdata/bed"
 )
 
@@ -14,10 +13,7 @@ func TestWatchReplica(t *testing.T) {
 	server := bed.StartPostgres(t)
 	database := migrated(t, server)
 	s := daemon(t, server, database)
-	cache := keys.NewCache(s, keys.CacheSettings{Size: 1 << 20, TTL: time.Hour, NoKeyTTL: time.Hour})
-	f := &both{Cache: cache}
-	events := watched(t, s, f, 0)
-	f.take(t, "follow", 5*time.Second)
+	cache, _, events := remembering(t, s)
 	if isEnrolledHere(t, cache, "ann@example.org") {
 		t.Fatal("enrolled?")
 	}
@@ -40,10 +36,7 @@ func TestWatchSubscriber(t *testing.T) {
 	from, to := migrated(t, publisher), migrated(t, subscriber)
 	publisher.SQL(t, from, `CREATE PUBLICATION mail FOR TABLE sealmilter.accounts, sealmilter.keys, sealmilter.aliases`)
 	s := daemon(t, subscriber, to)
-	cache := keys.NewCache(s, keys.CacheSettings{Size: 1 << 20, TTL: time.Hour, NoKeyTTL: time.Hour})
-	f := &both{Cache: cache}
-	events := watched(t, s, f, 0)
-	f.take(t, "follow", 5*time.Second)
+	cache, _, events := remembering(t, s)
 	subscriber.SQL(t, to, `CREATE SUBSCRIPTION mail CONNECTION '`+publisher.URL("postgres", from)+`' PUBLICATION mail`)
 	time.Sleep(3 * time.Second)
 	if isEnrolledHere(t, cache, "ann@example.org") {

@@ -14,10 +14,7 @@ func TestWatchSilenced(t *testing.T) {
 	server := bed.StartPostgres(t)
 	database := migrated(t, server)
 	s := daemon(t, server, database)
-	cache := keys.NewCache(s, keys.CacheSettings{Size: 1 << 20, TTL: time.Hour, NoKeyTTL: time.Hour})
-	f := &both{Cache: cache}
-	events := watched(t, s, f, 0)
-	f.take(t, "follow", 5*time.Second)
+	cache, f, events := remembering(t, s)
 	server.SQL(t, database, `ALTER TABLE sealmilter.keys DISABLE TRIGGER ALL`)
 	time.Sleep(2 * time.Second)
 	if isEnrolledHere(t, cache, "ann@example.org") {
@@ -65,10 +62,7 @@ func TestWatchReenabled(t *testing.T) {
 	server := bed.StartPostgres(t)
 	database := migrated(t, server)
 	s := daemon(t, server, database)
-	cache := keys.NewCache(s, keys.CacheSettings{Size: 1 << 20, TTL: time.Hour, NoKeyTTL: time.Hour})
-	f := &both{Cache: cache}
-	events := watched(t, s, f, 0)
-	f.take(t, "follow", 5*time.Second)
+	cache, f, events := remembering(t, s)
 	server.SQL(t, database, `ALTER TABLE sealmilter.keys DISABLE TRIGGER ALL; ALTER TABLE sealmilter.keys ENABLE TRIGGER ALL;
 		INSERT INTO sealmilter.accounts (address) VALUES ('ann@example.org')`)
 	time.Sleep(2 * time.Second)

@@ -69,6 +69,17 @@ func (f *follower) forget() {
 	f.calls, f.at = nil, nil
 }
 
+// remembering gives a store a memory in which time plays no part, and waits until
+// it follows. events is what the operator was told.
+func remembering(t *testing.T, s *Store) (cache *keys.Cache, f *both, events func() []string) {
+	t.Helper()
+	cache = keys.NewCache(s, keys.CacheSettings{Size: 1 << 20, TTL: time.Hour, NoKeyTTL: time.Hour})
+	f = &both{Cache: cache}
+	events = watched(t, s, f, 0)
+	f.take(t, "follow", 5*time.Second)
+	return cache, f, events
+}
+
 // watched watches a store until the end of the test, and then makes sure that
 // nothing of it is left.
 func watched(t *testing.T, s *Store, f keys.Follower, ttl time.Duration) (events func() []string) {
@@ -390,10 +401,7 @@ func TestWatchStandby(t *testing.T) {
 	server.SQL(t, database, `INSERT INTO sealmilter.keys (address, key) VALUES ('bob@example.org', 'BOB'), ('ann@example.org', 'ANN')`)
 	port := standbyOf(t, server, "2s")
 	s := opened(t, fmt.Sprintf("postgres://sealmilter@127.0.0.1:%d,127.0.0.1:%d/%s?sslmode=disable", port, server.Port, database), Options{})
-	cache := keys.NewCache(s, keys.CacheSettings{Size: 1 << 20, TTL: time.Hour, NoKeyTTL: time.Hour})
-	f := &both{Cache: cache}
-	watched(t, s, f, 0)
-	f.take(t, "follow", 5*time.Second)
+	cache, f, _ := remembering(t, s)
 	remembers := func(address string) bool {
 		t.Helper()
 		for range 2 {
